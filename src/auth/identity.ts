@@ -1,0 +1,37 @@
+// Who a connection is: the facts of its transport, and the name and client identifier that follow from them and its CONNECT.
+
+import type { ListenerConfig } from '../config/types.js'
+
+/** The client certificate of a connection, read once when the handshake ends. */
+export interface ClientCertificate {
+  /** The first CN of the subject, as Mosquitto takes it [mosquitto.conf(5), use_identity_as_username]. */
+  readonly commonName?: string
+  /** The whole subject in the order and escaping of RFC 2253, most specific first: `CN=dev,OU=x,O=y,C=z`. */
+  readonly subject: string
+  readonly issuer: string
+  /** Upper-case hexadecimal. */
+  readonly serial: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** DER. */
+  readonly raw: Buffer
+}
+
+/** An accepted transport before its CONNECT. */
+export interface Connection {
+  readonly listener: ListenerConfig
+  /** `unix` sockets have no address: then both are as Mosquitto logs them, the path and 0. */
+  readonly remoteAddress: string
+  readonly remotePort: number
+  readonly tls?: {
+    readonly version: string
+    readonly cipher: string
+    readonly certificate?: ClientCertificate
+  }
+}
+
+/** What the ACL decides about. */
+export interface Identity {
+  readonly clientId: string
+  readonly username?: string
+}

@@ -1,0 +1,114 @@
+// The configuration as values: what mosquitto.conf says once defaults and scopes are settled. Frozen; shared by everybody who asks.
+
+import type { Location } from '../errors.js'
+
+export type LogType = 'error' | 'warning' | 'notice' | 'information' | 'debug' | 'subscribe' | 'unsubscribe' | 'internal' | 'websockets'
+
+/** A path as written (relative to the working directory, as Mosquitto's) and the line that names it. */
+export interface FileSetting {
+  readonly path: string
+  readonly at: Location
+}
+
+export type LogDestination =
+  | { readonly kind: 'stderr' | 'stdout' | 'syslog' | 'topic' }
+  | { readonly kind: 'file'; readonly path: string; readonly at: Location }
+
+export interface LogConfig {
+  readonly destinations: readonly LogDestination[]
+  readonly types: ReadonlySet<LogType>
+  readonly timestamp: boolean
+  /** strftime format; absent: seconds since 1970. */
+  readonly timestampFormat?: string
+  /** 0-7 for local0-local7; absent: daemon. */
+  readonly facility?: number
+  /** `#!log_format`: Mosquitto's lines, or one JSON object per line with the same events as fields. */
+  readonly format: 'mosquitto' | 'json'
+}
+
+/** Who may come in and what they may do, settled per listener (global unless `per_listener_settings true`). */
+export interface SecurityConfig {
+  readonly allowAnonymous: boolean
+  readonly passwordFile?: FileSetting
+  readonly aclFile?: FileSetting
+  readonly pskFile?: FileSetting
+  readonly allowZeroLengthClientId: boolean
+  readonly autoIdPrefix: string
+}
+
+export interface TlsConfig {
+  readonly certfile: FileSetting
+  readonly keyfile: FileSetting
+  readonly cafile?: FileSetting
+  readonly capath?: FileSetting
+  readonly crlfile?: FileSetting
+  /** OpenSSL cipher list for TLS 1.2. */
+  readonly ciphers?: { readonly value: string; readonly at: Location }
+  /** TLS 1.3 suites. */
+  readonly ciphersTls13?: { readonly value: string; readonly at: Location }
+  /** `tls_version`: the lowest version spoken. */
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
+  readonly requireCertificate: boolean
+}
+
+export type Bind =
+  /** `0.0.0.0` and `::`. */
+  | { readonly kind: 'any' }
+  /** `127.0.0.1` and `::1`: local only mode. */
+  | { readonly kind: 'loopback' }
+  | { readonly kind: 'host'; readonly host: string }
+  | { readonly kind: 'unix'; readonly path: string }
+
+/** Where the username of a connection comes from. */
+export type UsernameSource = 'from-connect' | 'from-common-name' | 'from-subject'
+
+export interface ListenerConfig {
+  /** The `listener` (or `port`) line; absent for the listener of local only mode. */
+  readonly at?: Location
+  /** 0 for a Unix socket, and in tests for any free port. */
+  readonly port: number
+  readonly bind: Bind
+  readonly socketDomain?: 'ipv4' | 'ipv6'
+  readonly tls?: TlsConfig
+  readonly security: SecurityConfig
+  readonly username: UsernameSource
+  readonly useUsernameAsClientId: boolean
+  /** -1: no limit. Counted when a connection is accepted, before TLS. */
+  readonly maxConnections: number
+  readonly maxQos: 0 | 1 | 2
+  readonly maxTopicAlias: number
+  readonly maxTopicAliasBroker: number
+  readonly mountPoint?: string
+  readonly acceptProtocolVersions?: readonly (3 | 4 | 5)[]
+}
+
+export interface LimitsConfig {
+  readonly globalMaxClients: number
+  readonly globalMaxConnections: number
+  readonly maxInflightBytes: number
+  readonly maxInflightMessages: number
+  readonly maxKeepalive: number
+  readonly maxPacketSize: number
+  readonly maxQueuedBytes: number
+  readonly maxQueuedMessages: number
+  readonly messageSizeLimit: number
+}
+
+export type StoreConfig = { readonly kind: 'memory' } | { readonly kind: 'redis'; readonly url: string; readonly at?: Location }
+
+export interface Config {
+  /** The main file as given to `-c`; absent when started without one. */
+  readonly file?: string
+  readonly listeners: readonly ListenerConfig[]
+  /** No `listener`, `port` or bind option anywhere: loopback and anonymous, as Mosquitto without a configuration. */
+  readonly localOnly: boolean
+  readonly perListenerSettings: boolean
+  readonly log: LogConfig
+  readonly connectionMessages: boolean
+  readonly setTcpNodelay: boolean
+  readonly pidFile?: FileSetting
+  /** `user`: the account to change to when started as root. */
+  readonly user?: { readonly name: string; readonly at: Location }
+  readonly limits: LimitsConfig
+  readonly store: StoreConfig
+}

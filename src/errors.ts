@@ -1,0 +1,113 @@
+// What can be wrong, as data: a code, a place, a sentence for a person. Wrong input is a Problem, a failed action a BrokerError.
+
+/** A place in a file that a person wrote. `line` starts at 1; `includedFrom` is the `include_dir` line that led here. */
+export interface Location {
+  readonly file: string
+  readonly line?: number
+  readonly includedFrom?: Location
+}
+
+/**
+ * Exit status by error code. The numbers are Mosquitto's: 1 generic (cannot open the configuration, a port or TLS material),
+ * 3 invalid configuration, command line, ACL or password content, 13 ACL or password file that cannot be opened.
+ */
+export const exitStatus = {
+  ERR_CONF_OPEN: 3,
+  ERR_CONF_UNKNOWN: 3,
+  ERR_CONF_VALUE: 3,
+  ERR_CONF_DUPLICATE: 3,
+  ERR_CONF_PLACE: 3,
+  ERR_CONF_COMBINATION: 3,
+  ERR_CONF_NOT_SUPPORTED: 0,
+  ERR_CONF_DEPRECATED: 0,
+  ERR_ACL_OPEN: 13,
+  ERR_ACL_SYNTAX: 3,
+  ERR_PASSWORD_OPEN: 13,
+  ERR_PASSWORD_SYNTAX: 3,
+  ERR_FILE_PERMISSIONS: 0,
+  ERR_TLS_FILE: 1,
+  ERR_TLS_CERTIFICATE: 1,
+  ERR_TLS_KEY: 1,
+  ERR_TLS_KEY_ENCRYPTED: 1,
+  ERR_TLS_KEY_MISMATCH: 1,
+  ERR_TLS_CA: 1,
+  ERR_TLS_CRL: 1,
+  ERR_TLS_CIPHERS: 1,
+  ERR_TLS_SAME_SUBJECT: 0,
+  ERR_LISTEN_ADDRESS_IN_USE: 1,
+  ERR_LISTEN_PERMISSION: 1,
+  ERR_LISTEN_ADDRESS: 1,
+  ERR_PID_FILE: 1,
+  ERR_LOG_FILE: 1,
+  ERR_USER: 1,
+  ERR_STORE: 1,
+  ERR_PKI_FILE: 1,
+  ERR_PKI_EXISTS: 1,
+  ERR_PKI_INPUT: 1,
+  ERR_NODE_VERSION: 1
+} as const
+
+export type ErrorCode = keyof typeof exitStatus
+
+/**
+ * One thing wrong with what a person wrote. An `error` refuses the whole snapshot (start ends, reload keeps the old one);
+ * a `warning` or `notice` is logged and changes nothing. `message` ends with a full stop and, where Mosquitto has a sentence
+ * for it, is that sentence without its leading `Error: `. Never holds a secret.
+ */
+export interface Problem {
+  readonly severity: 'error' | 'warning' | 'notice'
+  readonly code: ErrorCode
+  readonly message: string
+  readonly at?: Location
+}
+
+/** An action that failed: a port that cannot be opened, a file that cannot be written. `cause` keeps the original error. */
+export class BrokerError extends Error {
+  readonly code: ErrorCode
+  readonly at: Location | undefined
+
+  constructor(code: ErrorCode, message: string, at?: Location, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'BrokerError'
+    this.code = code
+    this.at = at
+  }
+}
+
+/** `FILE:LINE`, or `FILE` alone. */
+export function formatLocation(at: Location): string {
+  return at.line === undefined ? at.file : `${at.file}:${at.line}`
+}
+
+/** The sentence and reason of anything thrown, without a stack. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** The system's code (`ENOENT`, `EADDRINUSE`), if the thrown value carries one. */
+export function systemCode(error: unknown): string | undefined {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code
+  return undefined
+}
+
+// strerror's words, which Mosquitto prints; Node's own messages repeat the call and the path.
+const systemWords: Readonly<Record<string, string>> = {
+  EACCES: 'Permission denied',
+  EPERM: 'Operation not permitted',
+  ENOENT: 'No such file or directory',
+  EISDIR: 'Is a directory',
+  ENOTDIR: 'Not a directory',
+  EADDRINUSE: 'Address already in use',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
+  ENOSPC: 'No space left on device',
+  EROFS: 'Read-only file system',
+  ELOOP: 'Too many levels of symbolic links',
+  EMFILE: 'Too many open files',
+  ENOTFOUND: 'Name or service not known'
+}
+
+/** The system's reason in the words of strerror(3): `No such file or directory`. */
+export function systemReason(error: unknown): string {
+  const code = systemCode(error)
+  return (code !== undefined && systemWords[code]) || errorMessage(error)
+}
