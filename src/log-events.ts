@@ -6,11 +6,14 @@ interface LogEvent<Fields> {
   readonly type: LogType
   /** Left out with `connection_messages false`. */
   readonly connection?: true
-  text(fields: Fields): string
+  /** The line, or several that belong together. */
+  text(fields: Fields): string | readonly string[]
 }
 
-const event = <Fields>(type: LogType, text: (fields: Fields) => string): LogEvent<Fields> => ({ type, text })
-const connectionEvent = <Fields>(type: LogType, text: (fields: Fields) => string): LogEvent<Fields> => ({ type, connection: true, text })
+type Text<Fields> = (fields: Fields) => string | readonly string[]
+
+const event = <Fields>(type: LogType, text: Text<Fields>): LogEvent<Fields> => ({ type, text })
+const connectionEvent = <Fields>(type: LogType, text: Text<Fields>): LogEvent<Fields> => ({ type, connection: true, text })
 
 interface Peer {
   readonly remoteAddress: string
@@ -19,7 +22,7 @@ interface Peer {
 
 const peer = ({ remoteAddress, remotePort }: Peer): string => `${remoteAddress}:${remotePort}`
 
-export const logEvents = {
+const table = {
   // The process
   starting: event('information', (f: { name: string; version: string }) => `${f.name} version ${f.version} starting`),
   running: event('information', (f: { name: string; version: string }) => `${f.name} version ${f.version} running`),
@@ -31,8 +34,10 @@ export const logEvents = {
   accepted: connectionEvent('notice', (f: Peer & { port: number }) => `New connection from ${peer(f)} on port ${f.port}.`)
 } as const
 
-export type LogEventName = keyof typeof logEvents
-export type LogFields<Name extends LogEventName> = Parameters<(typeof logEvents)[Name]['text']>[0]
+export type LogEventName = keyof typeof table
+export type LogFields<Name extends LogEventName> = Parameters<(typeof table)[Name]['text']>[0]
+
+export const logEvents: { readonly [Name in LogEventName]: LogEvent<LogFields<Name>> } = table
 
 /** What every room may say; `log.ts` is the one that writes it. */
 export interface Log {
