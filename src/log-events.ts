@@ -20,6 +20,24 @@ interface Peer {
   readonly remotePort: number
 }
 
+interface Who {
+  readonly clientId: string
+  readonly username?: string
+}
+
+interface DeniedPublish extends Who {
+  readonly dup: boolean
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  /** 0 for QoS 0. */
+  readonly packetId: number
+  readonly topic: string
+  readonly bytes: number
+  /** `explainDecision`'s words. */
+  readonly why: string
+}
+
+const user = ({ username }: Who): string => (username === undefined ? 'no username' : `user '${username}'`)
 const peer = ({ remoteAddress, remotePort }: Peer): string => `${remoteAddress}:${remotePort}`
 
 const table = {
@@ -31,7 +49,22 @@ const table = {
   configDefault: event('information', (_: object) => 'Using default config.'),
 
   // Listeners and their connections
-  accepted: connectionEvent('notice', (f: Peer & { port: number }) => `New connection from ${peer(f)} on port ${f.port}.`)
+  accepted: connectionEvent('notice', (f: Peer & { port: number }) => `New connection from ${peer(f)} on port ${f.port}.`),
+
+  // What the ACL denies. Mosquitto says the first at debug level and without the reason.
+  publishDenied: event(
+    'notice',
+    (f: DeniedPublish) =>
+      `Denied PUBLISH from ${f.clientId} (d${f.dup ? 1 : 0}, q${f.qos}, r${f.retain ? 1 : 0}, m${f.packetId}, '${f.topic}', ... (${f.bytes} bytes)): ` +
+      `${user(f)}, ${f.why}.`
+  ),
+  willDenied: event(
+    'notice',
+    (f: Who & { topic: string; why: string }) => `Denied will of ${f.clientId} ('${f.topic}'): ${user(f)}, ${f.why}.`
+  ),
+  denialsNotShown: event('notice', (f: { count: number }) => `${f.count} further denied publishes not shown.`),
+  dangerousUsername: event('notice', (f: { username: string }) => `ACL denying access to client with dangerous username "${f.username}"`),
+  dangerousClientId: event('notice', (f: { clientId: string }) => `ACL denying access to client with dangerous client id "${f.clientId}"`)
 } as const
 
 export type LogEventName = keyof typeof table
