@@ -1,7 +1,7 @@
 // Makes certificates and revocation lists. Values in, values out: PEM text comes and goes, no file is touched, nothing is remembered.
 
 import { createPrivateKey, type KeyObject, X509Certificate as NodeCertificate, randomBytes, webcrypto } from 'node:crypto'
-import { BrokerError, systemCode } from '../errors.js'
+import { BrokerError } from '../errors.js'
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -100,7 +100,8 @@ export function createAuthority(wish: Wish & { commonName: string }, issuer?: Au
 export function issueServer(authority: Authority, wish: Wish & { names: readonly AlternativeName[] }): Promise<Issued> {
   const [first] = wish.names
   if (first === undefined) throw new BrokerError('ERR_PKI_INPUT', 'A broker certificate needs at least one host name or IP address.')
-  const subject: Subject = [['CN', commonNameProblem(first.value) === undefined ? first.value : 'broker']]
+  const usable = commonNameProblem(first.value) === undefined && !hasSameName([['CN', first.value]], authority)
+  const subject: Subject = [['CN', usable ? first.value : 'broker']]
   return issueCertificate(authority, {
     profile: 'server',
     subject,
@@ -113,6 +114,13 @@ export function issueServer(authority: Authority, wish: Wish & { names: readonly
 /** A client's certificate; its CN is the username under `use_identity_as_username`. */
 export function issueClient(authority: Authority, wish: Wish & { commonName: string }): Promise<Issued> {
   const subject: Subject = [['CN', checkCommonName(wish.commonName)]]
+  if (hasSameName(subject, authority)) {
+    const name = JSON.stringify(wish.commonName)
+    throw new BrokerError(
+      'ERR_PKI_INPUT',
+      `The CA itself is called ${name}: OpenSSL would take the certificate for self-signed. Choose another name.`
+    )
+  }
   return issueCertificate(authority, { profile: 'client', subject, period: periodOf('client', wish, authority), ...keyOf(wish) })
 }
 
@@ -193,24 +201,16 @@ function parseCertificate(pem: string, file: string): NodeCertificate {
   }
 }
 
+// Node's codes for a missing passphrase differ from version to version, so the text is asked instead.
 function parseKey({ key, passphrase }: AuthoritySource, file: string): KeyObject {
+  const encrypted = /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(key)
+  if (encrypted && passphrase === undefined) throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `${file} is protected by a passphrase.`)
   try {
     return createPrivateKey({ key, ...(passphrase === undefined ? {} : { passphrase }) })
   } catch (cause) {
-    const code = systemCode(cause)
-    if (code === 'ERR_MISSING_PASSPHRASE') {
-      throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `${file} is protected by a passphrase.`, undefined, { cause })
-    }
-    if (passphrase !== undefined && isEncrypted(key)) {
-      throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `The passphrase does not open ${file}.`, undefined, { cause })
-    }
+    if (encrypted) throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `The passphrase does not open ${file}.`, undefined, { cause })
     throw new BrokerError('ERR_PKI_INPUT', `${file} holds no private key that can be read.`, undefined, { cause })
   }
-}
-
-/** Whether a PEM text holds a private key under a passphrase, in PKCS#8 or OpenSSL's older form. */
-export function isEncrypted(pem: string): boolean {
-  return /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(pem)
 }
 
 function canSign(certificate: X509Certificate): boolean {
@@ -292,6 +292,11 @@ function crlNumber(at: Date): Extension {
   return new Extension('2.5.29.20', false, value)
 }
 
+// OpenSSL compares names without regard to case and to the kind of string.
+function hasSameName(subject: Subject, { x509 }: Authority): boolean {
+  return encodeName(subject).toString().toLowerCase() === x509.subject.toLowerCase()
+}
+
 function encodeName(subject: Subject): Name {
   // country is a PrintableString and an e-mail address an IA5String by definition; all else is UTF-8.
   return new Name(
@@ -329,8 +334,10 @@ function periodOf(name: ProfileName, { days, now = new Date() }: Wish, issuer: A
       `The CA certificate expired on ${end.toISOString().slice(0, 10)}, so nothing that it signs would be accepted.`
     )
   }
-  // What outlives its CA is refused from that day on; better that its own date says so.
-  return { notBefore, notAfter: notAfter < end ? notAfter : end }
+  if (notAfter <= end) return { notBefore, notAfter }
+  // What outlives its CA is refused from that day on: a wish for that is refused now, a default gives way.
+  if (days === undefined) return { notBefore, notAfter: end }
+  throw new BrokerError('ERR_PKI_INPUT', `${days} days are more than the CA has left: it expires on ${end.toISOString().slice(0, 10)}.`)
 }
 
 function keyOf({ key }: Wish): { key?: KeyType } {

@@ -17,7 +17,7 @@ export const maxCommonName = 64
 const commonNameRules: readonly (readonly [wrong: RegExp, reason: string])[] = [
   [/^$/, 'it is empty'],
   [/\p{Cc}/u, 'it holds a control character'],
-  [/[\p{Cs}\p{Cf}\p{Zl}\p{Zp}\p{Cn}]/u, 'it holds a character that cannot be seen, so it could pass for another name'],
+  [/[\p{Cs}\p{Cf}\p{Zl}\p{Zp}]/u, 'it holds a character that cannot be seen, so it could pass for another name'],
   [/^\s|\s$/, 'it begins or ends with a space'],
   [/\//, 'it holds "/", which separates topic levels and folders'],
   [/\\/, 'it holds "\\", which separates folders on some systems'],
@@ -42,7 +42,7 @@ export function checkCommonName(commonName: string): string {
 /** A host name or an address as a person types it, as the subjectAltName it has to be. */
 export function parseAlternativeName(text: string): AlternativeName {
   if (isIP(text) !== 0) return parseAddress(text)
-  const host = domainToASCII(text.startsWith('*.') ? text.slice(2) : text)
+  const host = toAscii(text.startsWith('*.') ? text.slice(2) : text)
   if (!isHostName(host)) {
     const reason = /^[\d.]+$/.test(text) || text.includes(':') ? 'it is neither an IP address nor a host name' : 'it is not a host name'
     throw new BrokerError('ERR_PKI_INPUT', `${JSON.stringify(text)} cannot be a name of the broker: ${reason}.`)
@@ -57,6 +57,11 @@ export function parseAddress(text: string): AlternativeName {
   if (text.includes('%'))
     throw new BrokerError('ERR_PKI_INPUT', `${JSON.stringify(text)} names a network interface; leave "%" and what follows out.`)
   return { type: 'ip', value: text }
+}
+
+// Node's function reads a URL's host, so "a/b" would be "a": it gets letters, digits, dots and dashes alone.
+function toAscii(host: string): string {
+  return /^[\p{L}\p{M}\p{N}._-]+$/u.test(host) && /[^\0-\x7f]/.test(host) ? domainToASCII(host) : host
 }
 
 // RFC 1123 with underscores, which containers have in their names. All-numeric last labels would be taken for addresses.
