@@ -221,10 +221,10 @@ async function runShow({ names }: Arguments, io: CommandIo): Promise<number> {
   if (names.length === 0) throw new UsageError('A file is missing.')
   const { shown, failed } = await readAll(names, io)
   const others = shown.map(({ object }) => object)
-  for (const [index, { file, object }] of shown.entries()) {
-    io.stdout.write(`${index === 0 ? '' : '\n'}${quote(file)}: ${formatDescription(await describe(object, { others }))}\n`)
-  }
-  return failed || others.some(({ kind }) => kind === 'unreadable') ? 1 : 0
+  const descriptions = await Promise.all(others.map(object => describe(object, { others })))
+  const texts = descriptions.map((description, index) => `${quote(shown[index]?.file ?? '')}: ${formatDescription(description)}\n`)
+  io.stdout.write(texts.join('\n'))
+  return failed || descriptions.some(({ unreadable }) => unreadable) ? 1 : 0
 }
 
 async function readAll(

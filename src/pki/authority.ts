@@ -91,13 +91,13 @@ interface SigningAlgorithm {
 }
 
 /** A new CA: self-signed, or under `issuer` when one is given. */
-export function createAuthority(wish: Wish & { commonName: string }, issuer?: Authority): Promise<Issued> {
+export async function createAuthority(wish: Wish & { commonName: string }, issuer?: Authority): Promise<Issued> {
   const subject: Subject = [['CN', checkCommonName(wish.commonName)]]
   return issueCertificate(issuer, { profile: 'ca', subject, period: periodOf('ca', wish, issuer), ...keyOf(wish) })
 }
 
 /** The broker's certificate. Its first name is its CN as well: some devices look there alone. */
-export function issueServer(authority: Authority, wish: Wish & { names: readonly AlternativeName[] }): Promise<Issued> {
+export async function issueServer(authority: Authority, wish: Wish & { names: readonly AlternativeName[] }): Promise<Issued> {
   const [first] = wish.names
   if (first === undefined) throw new BrokerError('ERR_PKI_INPUT', 'A broker certificate needs at least one host name or IP address.')
   const usable = commonNameProblem(first.value) === undefined && !hasSameName([['CN', first.value]], authority)
@@ -112,7 +112,7 @@ export function issueServer(authority: Authority, wish: Wish & { names: readonly
 }
 
 /** A client's certificate; its CN is the username under `use_identity_as_username`. */
-export function issueClient(authority: Authority, wish: Wish & { commonName: string }): Promise<Issued> {
+export async function issueClient(authority: Authority, wish: Wish & { commonName: string }): Promise<Issued> {
   const subject: Subject = [['CN', checkCommonName(wish.commonName)]]
   if (hasSameName(subject, authority)) {
     const name = JSON.stringify(wish.commonName)
@@ -127,7 +127,7 @@ export function issueClient(authority: Authority, wish: Wish & { commonName: str
 /** Makes a key and a certificate exactly as asked, self-signed without `issuer`. The functions above decide what may be asked. */
 export async function issueCertificate(issuer: Authority | undefined, request: CertificateRequest): Promise<Issued> {
   const algorithm = keyTypes[request.key ?? 'ec']
-  const keys = await generateKeys(algorithm)
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
   const subject = encodeName(request.subject)
   const serial = randomSerial()
   const certificate = await X509CertificateGenerator.create({
@@ -237,12 +237,6 @@ function signingAlgorithmOf(key: KeyObject, file: string): SigningAlgorithm {
   if (algorithm !== undefined) return algorithm
   const found = [key.asymmetricKeyType, namedCurve].filter(Boolean).join(' ')
   throw new BrokerError('ERR_PKI_INPUT', `${file} is a key of type ${found}; RSA, EC P-256, P-384, P-521 and Ed25519 can sign.`)
-}
-
-async function generateKeys(algorithm: (typeof keyTypes)[KeyType]): Promise<webcrypto.CryptoKeyPair> {
-  return algorithm.name === 'ECDSA'
-    ? webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
-    : webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
 }
 
 async function exportKey(key: webcrypto.CryptoKey): Promise<string> {

@@ -1,12 +1,12 @@
 // Certificates to begin with: a CA, the broker's and one client's, made where they are missing, checked where they are there.
 
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import { hostname } from 'node:os'
 import { BrokerError } from '../errors.js'
 import { type Authority, createAuthority, type Issued, issueClient, issueServer, parseAuthority } from './authority.js'
 import { type CertificatePaths, certificatePaths, existing, readFileBounded, writeIssued } from './files.js'
 import { type AlternativeName, parseAlternativeName } from './names.js'
-import { formatDate, isSignedBy, notAfter, subjectOf } from './x509.js'
+import { formatDate, isSignedBy, notAfter, parsePkiFile, subjectOf } from './x509.js'
 
 export interface DevelopmentOptions {
   /** For a CA key under a passphrase. */
@@ -94,45 +94,58 @@ function halfError(present: string, absent: string): BrokerError {
 }
 
 async function findProblems(dir: string, now: Date): Promise<string[]> {
-  const ca = await readCertificate(dir, 'ca')
-  const problems = typeof ca === 'string' ? [ca] : dateProblems(ca, certificatePaths(dir, 'ca').certificate, now)
+  const anchors = await readCertificates(dir, 'ca')
+  const problems =
+    typeof anchors === 'string' ? [anchors] : anchors.flatMap(ca => dateProblems(ca, certificatePaths(dir, 'ca').certificate, now))
   for (const name of ['broker', 'client'] as const) {
-    const certificate = await readCertificate(dir, name)
-    if (typeof certificate === 'string') problems.push(certificate)
-    else problems.push(...(await leafProblems(dir, name, certificate, typeof ca === 'string' ? undefined : ca, now)))
+    const chain = await readCertificates(dir, name)
+    if (typeof chain === 'string') problems.push(chain)
+    else problems.push(...leafProblems(dir, name, chain, typeof anchors === 'string' ? [] : anchors, now))
   }
   return problems
 }
 
-async function readCertificate(dir: string, name: Name): Promise<X509Certificate | string> {
-  const { certificate } = certificatePaths(dir, name)
+type Certificates = readonly [X509Certificate, ...X509Certificate[]]
+
+/** All of a file, or the sentence that says why there are none. */
+async function readCertificates(dir: string, name: Name): Promise<Certificates | string> {
+  const { certificate: file } = certificatePaths(dir, name)
   try {
-    return new X509Certificate(await readFileBounded(certificate))
+    const objects = parsePkiFile(await readFileBounded(file), file)
+    const [first, ...more] = objects.flatMap(object => (object.kind === 'certificate' ? [object.certificate] : []))
+    return first === undefined ? `${file} holds no certificate that can be read.` : [first, ...more]
   } catch (error) {
-    return error instanceof BrokerError ? error.message : `${certificate} holds no certificate that can be read.`
+    if (error instanceof BrokerError) return error.message
+    throw error
   }
 }
 
-async function leafProblems(
-  dir: string,
-  name: Name,
-  certificate: X509Certificate,
-  ca: X509Certificate | undefined,
-  now: Date
-): Promise<string[]> {
-  const paths = certificatePaths(dir, name)
-  const problems = dateProblems(certificate, paths.certificate, now)
-  if (ca === undefined) return problems
-  if (!isSignedBy(certificate, ca)) {
-    const ours = certificatePaths(dir, 'ca').certificate
-    problems.push(`${paths.certificate} was not signed by ${ours}, but by ${subjectOf(certificate.issuer)}: the other side refuses it.`)
+function leafProblems(dir: string, name: Name, chain: Certificates, anchors: readonly X509Certificate[], now: Date): string[] {
+  const { certificate: file } = certificatePaths(dir, name)
+  const [leaf, ...others] = chain
+  const problems = dateProblems(leaf, file, now)
+  if (anchors.length > 0 && !leadsTo(leaf, others, anchors)) {
+    const ca = certificatePaths(dir, 'ca').certificate
+    problems.push(`${file} was not signed by ${ca}, but by ${subjectOf(leaf.issuer)}: the other side refuses it.`)
   }
-  if (certificate.subject === ca.subject) {
-    problems.push(
-      `${paths.certificate} and its CA have the same name, ${subjectOf(ca.subject)}: clients that use OpenSSL take it for self-signed.`
-    )
+  if (anchors.some(({ subject }) => subject === leaf.subject)) {
+    problems.push(`${file} and its CA have the same name, ${subjectOf(leaf.subject)}: clients that use OpenSSL take it for self-signed.`)
   }
   return problems
+}
+
+// Directly, or over CAs that are sent with it.
+function leadsTo(certificate: X509Certificate, others: readonly X509Certificate[], anchors: readonly X509Certificate[]): boolean {
+  if (anchors.some(anchor => isSignedBy(certificate, anchor))) return true
+  const issuer = others.find(other => isSignedBy(certificate, other))
+  return (
+    issuer !== undefined &&
+    leadsTo(
+      issuer,
+      others.filter(other => other !== issuer),
+      anchors
+    )
+  )
 }
 
 function dateProblems(certificate: X509Certificate, file: string, now: Date): string[] {

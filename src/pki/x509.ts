@@ -32,6 +32,8 @@ export interface Description {
   readonly rows: readonly Row[]
   /** What is odd about it or wrong with it, a sentence each. */
   readonly notes: readonly string[]
+  /** Nothing could be told; the note says why. */
+  readonly unreadable?: true
 }
 
 type Row = readonly [label: string, value: string]
@@ -137,7 +139,7 @@ async function describeKind(object: PkiObject, context: DescriptionContext): Pro
 }
 
 function describeUnreadable(title: string, reason: string): Description {
-  return { title, rows: [], notes: [`It cannot be shown: it ${reason}.`] }
+  return { title, rows: [], notes: [`It cannot be shown: it ${reason}.`], unreadable: true }
 }
 
 interface CertificateFacts {

@@ -147,7 +147,7 @@ t.test('--dev makes what npm start needs, and only once', async t => {
   t.match(await certs(['init', '--dev', '--dir', dir]), {
     status: 1,
     stdout: '',
-    stderr: /^Error: .*client\.crt holds no certificate that can be read\.\n$/
+    stderr: /^Error: .*client\.crt holds no certificate, key, certificate request or revocation list\.\n$/
   })
 })
 

@@ -130,6 +130,15 @@ t.test('certificates that have ended, or that another CA signed, are told and ke
   t.equal(problems.length, 2)
 })
 
+t.test('a broker certificate of an intermediate CA that comes with its chain is fine', async t => {
+  const pki = await testPki(t)
+  const dir = t.testdir()
+  place(dir, 'broker', await pki.server({ ca: await pki.authority('Plant CA', { issuer: pki.root }) }))
+  place(dir, 'client', await pki.client('client'))
+  place(dir, 'ca', { cert: pki.ca, key: pki.root.key })
+  t.same(await ensureDevelopmentCerts(dir), { made: [], problems: [] })
+})
+
 t.test('a CA that has ended, one name for all, and damage are told', async t => {
   const pki = await testPki(t)
   const dir = t.testdir()
