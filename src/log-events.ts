@@ -64,7 +64,16 @@ const table = {
   ),
   denialsNotShown: event('notice', (f: { count: number }) => `${f.count} further denied publishes not shown.`),
   dangerousUsername: event('notice', (f: { username: string }) => `ACL denying access to client with dangerous username "${f.username}"`),
-  dangerousClientId: event('notice', (f: { clientId: string }) => `ACL denying access to client with dangerous client id "${f.clientId}"`)
+  dangerousClientId: event('notice', (f: { clientId: string }) => `ACL denying access to client with dangerous client id "${f.clientId}"`),
+
+  // Passwords
+  loginDelayed: connectionEvent(
+    'notice',
+    (f: Peer & { username?: string; delay: number }) =>
+      `Login from ${peer(f)}${f.username === undefined ? '' : ` as '${f.username}'`} delayed by ${f.delay} ms after failed logins.`
+  ),
+  passwordsBusy: event('warning', (_: object) => 'Too many passwords are waiting to be checked, connections are refused as server busy.'),
+  passwordCheckFailed: event('error', (f: { reason: string }) => `Error: Unable to check a password: ${f.reason}.`)
 } as const
 
 export type LogEventName = keyof typeof table

@@ -1,0 +1,306 @@
+// Checks and makes password hashes, two at a time in threads of its own. Work is bounded: a queue with an end, answers remembered for a
+// minute, equal questions asked once; and an unknown user costs what a known one does.
+
+import { Buffer } from 'node:buffer'
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import { Worker } from 'node:worker_threads'
+import { BrokerError } from '../errors.js'
+import { formatPasswordHash, type PasswordEntry, type PasswordHash, type PasswordScheme } from './password-file.js'
+
+export interface PasswordHasher {
+  /**
+   * Whether the password is the entry's. Rejects with `ERR_PASSWORD_BUSY` when the queue is full and with `ERR_PASSWORD_HASH` when
+   * the computation failed; neither says anything about the password.
+   */
+  verify(entry: PasswordEntry, password: Buffer): Promise<boolean>
+  /** What `verify` would have cost had the user been in the file; the answer is always false. */
+  verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer): Promise<false>
+  /** A new hash with a new salt. */
+  hash(setting: HashSetting, password: Buffer): Promise<PasswordHash>
+  /** Ends the threads; what waits is rejected. */
+  close(): Promise<void>
+}
+
+/** How to derive a hash: a `PasswordHash` without its salt and result. */
+export type HashSetting =
+  | { readonly scheme: 'sha512' }
+  | { readonly scheme: 'sha512-pbkdf2'; readonly iterations: number }
+  | { readonly scheme: 'argon2id'; readonly memory: number; readonly iterations: number; readonly parallelism: number }
+
+/** What the worker is asked. */
+export interface Derivation {
+  readonly setting: HashSetting
+  readonly salt: Uint8Array
+  readonly length: number
+  readonly password: Uint8Array
+}
+
+export type DerivationAnswer = { readonly hash: Uint8Array } | { readonly failure: string }
+
+export interface HasherOptions {
+  /**
+   * Checks that may wait. At some 20 a second (two threads, 100 ms for an Argon2id check), the last of 200 waits ten seconds; clients
+   * that waited longer have mostly gone away, so more would be work for nobody.
+   */
+  readonly maxWaiting?: number
+  /** Answers remembered, right and wrong ones each. */
+  readonly maxRemembered?: number
+  /** Milliseconds on any steady clock. */
+  readonly now?: () => number
+  readonly worker?: URL
+}
+
+/** What mosquitto_passwd 2.1 makes of each scheme. */
+export const defaultSettings = {
+  sha512: { scheme: 'sha512' },
+  'sha512-pbkdf2': { scheme: 'sha512-pbkdf2', iterations: 1000 },
+  argon2id: { scheme: 'argon2id', memory: 47104, iterations: 1, parallelism: 1 }
+} as const satisfies { readonly [Scheme in PasswordScheme]: HashSetting }
+
+// Mosquitto 2.0 knows no other length than 12 for $6$ and $7$, 2.1 writes 64 and reads both: 12 is what either can read, and random
+// enough for a value that must only be unique. Argon2id is 2.1's alone.
+const saltLengths = { sha512: 12, 'sha512-pbkdf2': 12, argon2id: 64 } as const satisfies Record<PasswordScheme, number>
+const hashLength = 64
+
+const concurrency = 2
+const rememberedFor = 60_000
+
+/** A hasher; its threads start with the first job and do not keep the process alive. */
+export function openPasswordHasher(options: HasherOptions = {}): PasswordHasher {
+  return new ThreadedHasher(options)
+}
+
+class ThreadedHasher implements PasswordHasher {
+  readonly #key = randomBytes(32)
+  readonly #threads: HashThreads
+  readonly #underWay = new Map<string, Promise<boolean>>()
+  // Apart, so that a flood of wrong passwords cannot push out the right ones.
+  readonly #right: ExpiringSet
+  readonly #wrong: ExpiringSet
+  readonly #decoys = new WeakMap<ReadonlyMap<string, PasswordEntry>, readonly PasswordHash[]>()
+
+  constructor({ maxWaiting = 200, maxRemembered = 10_000, now = () => performance.now(), worker }: HasherOptions) {
+    this.#threads = new HashThreads(worker ?? new URL('./password-worker.js', import.meta.url), maxWaiting)
+    this.#right = new ExpiringSet(maxRemembered, rememberedFor, now)
+    this.#wrong = new ExpiringSet(maxRemembered, rememberedFor, now)
+  }
+
+  verify(entry: PasswordEntry, password: Buffer): Promise<boolean> {
+    return this.#check('known', entry.username, entry.password, password)
+  }
+
+  async verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer): Promise<false> {
+    await this.#check('unknown', username, this.#decoy(entries, username), password)
+    return false
+  }
+
+  async hash(setting: HashSetting, password: Buffer): Promise<PasswordHash> {
+    if (untilNul(password).length === 0) throw new TypeError('the password is empty')
+    const salt = randomBytes(saltLengths[setting.scheme])
+    const hash = await this.#threads.derive(setting, salt, hashLength, untilNul(password))
+    return { ...setting, salt, hash: Buffer.from(hash) }
+  }
+
+  close(): Promise<void> {
+    return this.#threads.close()
+  }
+
+  async #check(kind: 'known' | 'unknown', username: string, expected: PasswordHash, password: Buffer): Promise<boolean> {
+    const candidate = untilNul(password)
+    const question = this.#question(kind, username, formatPasswordHash(expected), candidate)
+    if (this.#right.has(question)) return true
+    if (this.#wrong.has(question)) return false
+
+    const job = this.#underWay.get(question) ?? this.#ask(kind, question, expected, candidate)
+    return job
+  }
+
+  #ask(kind: 'known' | 'unknown', question: string, expected: PasswordHash, password: Buffer): Promise<boolean> {
+    const job = this.#threads
+      .derive(expected, expected.salt, expected.hash.length, password)
+      .then(hash => {
+        const right = hash.length === expected.hash.length && timingSafeEqual(hash, expected.hash) && kind === 'known'
+        const remembered = right ? this.#right : this.#wrong
+        remembered.add(question)
+        return right
+      })
+      .finally(() => this.#underWay.delete(question))
+    this.#underWay.set(question, job)
+    return job
+  }
+
+  // The stored hash is part of the question: a password changed by a reload is a new question. JSON keeps the parts apart; the
+  // password comes last and needs no end.
+  #question(kind: string, username: string, stored: string, password: Buffer): string {
+    return createHmac('sha256', this.#key)
+      .update(JSON.stringify([kind, username, stored]))
+      .update(password)
+      .digest('base64')
+  }
+
+  // An unknown user is checked against the entry of somebody else, always the same one for the same name: so the times of unknown
+  // users are spread over the schemes of the file just as those of known ones.
+  #decoy(entries: ReadonlyMap<string, PasswordEntry>, username: string): PasswordHash {
+    const decoys = this.#decoys.get(entries) ?? Array.from(entries.values(), entry => entry.password)
+    this.#decoys.set(entries, decoys)
+    const digest = createHmac('sha256', this.#key).update('decoy').update(username).digest()
+    return decoys[digest.readUInt32BE() % decoys.length] ?? emptyFileDecoy
+  }
+}
+
+const emptyFileDecoy: PasswordHash = { ...defaultSettings.argon2id, salt: Buffer.alloc(64), hash: Buffer.alloc(hashLength) }
+
+// Mosquitto 2.1 hands the password to its hash functions as a C string.
+function untilNul(password: Buffer): Buffer {
+  const end = password.indexOf(0)
+  return end === -1 ? password : password.subarray(0, end)
+}
+
+interface Job {
+  readonly derivation: Derivation
+  readonly resolve: (hash: Uint8Array) => void
+  readonly reject: (error: Error) => void
+}
+
+interface Thread {
+  readonly worker: Worker
+  job: Job | undefined
+}
+
+/** The worker threads and the queue before them. */
+class HashThreads {
+  readonly #worker: URL
+  readonly #maxWaiting: number
+  readonly #threads = new Set<Thread>()
+  readonly #waiting: Job[] = []
+  #closed = false
+
+  constructor(worker: URL, maxWaiting: number) {
+    this.#worker = worker
+    this.#maxWaiting = maxWaiting
+  }
+
+  derive(setting: HashSetting, salt: Uint8Array, length: number, password: Uint8Array): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(closedError())
+      if (this.#waiting.length >= this.#maxWaiting) {
+        return reject(new BrokerError('ERR_PASSWORD_BUSY', `${this.#waiting.length} password checks are waiting already`))
+      }
+      // Copies, because a Buffer may be a view of a pool that would be cloned as a whole.
+      const derivation = { setting: settingOf(setting), salt: Uint8Array.from(salt), length, password: Uint8Array.from(password) }
+      this.#waiting.push({ derivation, resolve, reject })
+      this.#next()
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const job of this.#waiting.splice(0)) job.reject(closedError())
+    await Promise.all(Array.from(this.#threads, thread => thread.worker.terminate()))
+  }
+
+  // Gives the first waiting job to a free thread, as often as both exist. A thread that cannot be started costs its job, not the rest.
+  #next(): void {
+    while (!this.#closed && this.#waiting.length > 0) {
+      try {
+        const thread = this.#idleThread()
+        if (thread === undefined) return
+        const job = this.#waiting.shift()
+        if (job) assign(thread, job)
+      } catch (cause) {
+        this.#waiting.shift()?.reject(failure('the thread that hashes passwords could not be started', cause))
+      }
+    }
+  }
+
+  #idleThread(): Thread | undefined {
+    for (const thread of this.#threads) if (thread.job === undefined) return thread
+    return this.#threads.size < concurrency ? this.#startThread() : undefined
+  }
+
+  #startThread(): Thread {
+    // No execArgv: flags for the main thread (loaders, inspector) are not meant for this one.
+    const thread: Thread = { worker: new Worker(this.#worker, { execArgv: [], name: 'passwords' }), job: undefined }
+    let cause: unknown
+    thread.worker.unref()
+    thread.worker.on('message', (answer: DerivationAnswer) => {
+      const job = release(thread)
+      if ('hash' in answer) job?.resolve(answer.hash)
+      else job?.reject(failure(`the password could not be hashed: ${answer.failure}`))
+      this.#next()
+    })
+    thread.worker.on('error', error => {
+      cause = error
+    })
+    thread.worker.on('exit', () => {
+      this.#threads.delete(thread)
+      release(thread)?.reject(this.#closed ? closedError() : failure('the thread that hashes passwords ended', cause))
+      this.#next()
+    })
+    this.#threads.add(thread)
+    return thread
+  }
+}
+
+// A thread holds the process only while somebody waits for its answer.
+function assign(thread: Thread, job: Job): void {
+  thread.job = job
+  thread.worker.ref()
+  thread.worker.postMessage(job.derivation)
+}
+
+function release(thread: Thread): Job | undefined {
+  const { job } = thread
+  thread.job = undefined
+  thread.worker.unref()
+  return job
+}
+
+// A PasswordHash may stand for its setting; its salt and result need not travel.
+function settingOf(setting: HashSetting): HashSetting {
+  switch (setting.scheme) {
+    case 'sha512':
+      return { scheme: setting.scheme }
+    case 'sha512-pbkdf2':
+      return { scheme: setting.scheme, iterations: setting.iterations }
+    case 'argon2id': {
+      const { scheme, memory, iterations, parallelism } = setting
+      return { scheme, memory, iterations, parallelism }
+    }
+  }
+}
+
+function failure(message: string, cause?: unknown): BrokerError {
+  return new BrokerError('ERR_PASSWORD_HASH', message, undefined, { cause })
+}
+
+function closedError(): BrokerError {
+  return failure('the password hasher is closed')
+}
+
+/** Strings that are forgotten after a while, the oldest first when there are too many. */
+class ExpiringSet {
+  readonly #times = new Map<string, number>()
+  readonly #max: number
+  readonly #lifetime: number
+  readonly #now: () => number
+
+  constructor(max: number, lifetime: number, now: () => number) {
+    this.#max = max
+    this.#lifetime = lifetime
+    this.#now = now
+  }
+
+  has(key: string): boolean {
+    const time = this.#times.get(key)
+    return time !== undefined && this.#now() - time < this.#lifetime
+  }
+
+  // Kept in the order of their times: what is asked again is not renewed, so no answer outlives its minute.
+  add(key: string): void {
+    this.#times.delete(key)
+    this.#times.set(key, this.#now())
+    const [oldest] = this.#times.keys()
+    if (this.#times.size > this.#max && oldest !== undefined) this.#times.delete(oldest)
+  }
+}
