@@ -97,7 +97,7 @@ const faulty: [line: string, sentence: string][] = [
 t.test('a line that cannot be decoded is refused with user and reason, never with the hash', async t => {
   for (const [line, sentence] of faulty) {
     const { entries, problems } = strict(`# first\n${line}\n`)
-    t.equal(entries.size, 0, line)
+    t.equal(entries.size, 0, sentence)
     t.strictSame(
       problems,
       [
@@ -108,7 +108,7 @@ t.test('a line that cannot be decoded is refused with user and reason, never wit
           at: { file: 'passwd', line: 2 }
         }
       ],
-      line
+      sentence
     )
   }
 })
