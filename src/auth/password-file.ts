@@ -46,7 +46,7 @@ export interface PasswordFile {
 }
 
 /**
- * What one check may cost, since every line of the file is work that a client can ask for: at most about three seconds and, two at
+ * What one check may cost, since every line of the file is work that a client can ask for: a few seconds at most and, two at
  * a time, half a gigabyte. mosquitto_passwd asks for 46 MiB once, and 1000 iterations of PBKDF2.
  */
 export const passwordLimits = {

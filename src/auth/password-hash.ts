@@ -39,7 +39,7 @@ export type DerivationAnswer = { readonly hash: Uint8Array } | { readonly failur
 
 export interface HasherOptions {
   /**
-   * Checks that may wait. At some 20 a second (two threads, 100 ms for an Argon2id check), the last of 200 waits ten seconds; clients
+   * Checks that may wait. Two threads do some 10 to 20 Argon2id checks a second, so the last of 200 waits 10 to 20 seconds; clients
    * that waited longer have mostly gone away, so more would be work for nobody.
    */
   readonly maxWaiting?: number
@@ -110,9 +110,7 @@ class ThreadedHasher implements PasswordHasher {
     const question = this.#question(kind, username, formatPasswordHash(expected), candidate)
     if (this.#right.has(question)) return true
     if (this.#wrong.has(question)) return false
-
-    const job = this.#underWay.get(question) ?? this.#ask(kind, question, expected, candidate)
-    return job
+    return this.#underWay.get(question) ?? this.#ask(kind, question, expected, candidate)
   }
 
   #ask(kind: 'known' | 'unknown', question: string, expected: PasswordHash, password: Buffer): Promise<boolean> {

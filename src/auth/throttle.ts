@@ -2,7 +2,6 @@
 // has logged in from an address before is not slowed by the failures of others there.
 
 import { createHash } from 'node:crypto'
-import { isIPv6 } from 'node:net'
 
 /** Failures within the window that cost nothing: a person who mistypes, a device that starts with an old password. */
 const freeFailures = 10
@@ -77,7 +76,7 @@ function keysOf(address: string, username = ''): { address: string; user: string
 /** The address, or for IPv6 its /64, which is what one subscriber commonly gets and can choose addresses from. */
 export function addressGroup(address: string): string {
   const [plain = ''] = address.split('%')
-  if (!isIPv6(plain)) return address
+  if (!/^[0-9a-f]*:[0-9a-f:]*(\d+\.\d+\.\d+\.\d+)?$/i.test(plain)) return address
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(plain)
   if (mapped?.[1] !== undefined) return mapped[1]
   const [head = '', tail] = plain.split('::')
@@ -85,7 +84,8 @@ export function addressGroup(address: string): string {
   const end = tail === undefined || tail === '' ? [] : tail.split(':')
   // An IPv4 address at the end stands for two groups, which are beyond the first 64 bits either way.
   const length = end.length + (tail?.includes('.') ? 1 : 0)
-  const groups = tail === undefined ? start : [...start, ...Array<string>(8 - start.length - length).fill('0'), ...end]
+  const omitted = Math.max(0, 8 - start.length - length)
+  const groups = tail === undefined ? start : [...start, ...Array<string>(omitted).fill('0'), ...end]
   return `${groups
     .slice(0, 4)
     .map(group => Number.parseInt(group, 16).toString(16))

@@ -79,7 +79,7 @@ t.test('IPv6 addresses count by their /64', async t => {
     ['64:ff9b::192.0.2.1', '64:ff9b:0:0::/64'],
     ['::ffff:192.0.2.1', '192.0.2.1'],
     ['192.0.2.1', '192.0.2.1'],
-    ['/run/mosquitero.sock', '/run/mosquitero.sock']
+    ['/run/a:1.sock', '/run/a:1.sock']
   ]
   for (const [address, group] of rows) t.equal(addressGroup(address), group)
   const throttle = new LoginThrottle()
