@@ -18,6 +18,8 @@ export const exitStatus = {
   ERR_CONF_DUPLICATE: 3,
   ERR_CONF_PLACE: 3,
   ERR_CONF_COMBINATION: 3,
+  // Known to Mosquitto, not yet to us, and ignoring it would open more than the file says.
+  ERR_CONF_UNAVAILABLE: 3,
   ERR_CONF_NOT_SUPPORTED: 0,
   ERR_CONF_DEPRECATED: 0,
   ERR_ACL_OPEN: 13,
@@ -79,6 +81,20 @@ export class BrokerError extends Error {
 /** `FILE:LINE`, or `FILE` alone. */
 export function formatLocation(at: Location): string {
   return at.line === undefined ? at.file : `${at.file}:${at.line}`
+}
+
+/**
+ * The lines of a problem as Mosquitto prints them: an error is followed by `Error found at FILE:LINE.`, once more for the line that
+ * included the file; a warning or notice is one line.
+ */
+export function formatProblem({ severity, message, at }: Problem): string[] {
+  if (severity === 'error') return [`Error: ${message}`, ...places(at).map(place => `Error found at ${place}.`)]
+  const text = at ? `${message} Found at ${formatLocation(at)}.` : message
+  return [severity === 'warning' ? `Warning: ${text}` : text]
+}
+
+function places(at: Location | undefined): string[] {
+  return at ? [formatLocation(at), ...places(at.includedFrom)] : []
 }
 
 /** The sentence and reason of anything thrown, without a stack. */

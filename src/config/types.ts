@@ -109,6 +109,10 @@ export interface Config {
   readonly pidFile?: FileSetting
   /** `user`: the account to change to when started as root. */
   readonly user?: { readonly name: string; readonly at: Location }
+  /** `clientid_prefixes`: client identifiers must begin so. */
+  readonly clientIdPrefixes?: string
+  /** `#!password_file_lines`: a bad line stops the start as in Mosquitto 2.1, or is skipped as in 2.0. */
+  readonly passwordFileLines: 'strict' | 'lenient'
   readonly limits: LimitsConfig
   readonly store: StoreConfig
 }
