@@ -45,6 +45,7 @@ export const exitStatus = {
   ERR_LOG_FILE: 1,
   ERR_USER: 1,
   ERR_STORE: 1,
+  ERR_AEDES: 1,
   ERR_PKI_FILE: 1,
   ERR_PKI_EXISTS: 1,
   ERR_PKI_INPUT: 1,

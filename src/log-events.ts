@@ -25,7 +25,9 @@ interface Who {
   readonly username?: string
 }
 
-interface DeniedPublish extends Who {
+/** A PUBLISH as Mosquitto prints it. */
+interface Publish {
+  readonly clientId: string
   readonly dup: boolean
   readonly qos: 0 | 1 | 2
   readonly retain: boolean
@@ -33,11 +35,17 @@ interface DeniedPublish extends Who {
   readonly packetId: number
   readonly topic: string
   readonly bytes: number
+}
+
+interface DeniedPublish extends Who, Publish {
   /** `explainDecision`'s words. */
   readonly why: string
 }
 
 const user = ({ username }: Who): string => (username === undefined ? 'no username' : `user '${username}'`)
+const bit = (flag: boolean): number => (flag ? 1 : 0)
+const publish = (f: Publish): string =>
+  `${f.clientId} (d${bit(f.dup)}, q${f.qos}, r${bit(f.retain)}, m${f.packetId}, '${f.topic}', ... (${f.bytes} bytes))`
 const peer = ({ remoteAddress, remotePort }: Peer): string => `${remoteAddress}:${remotePort}`
 
 const table = {
@@ -51,13 +59,74 @@ const table = {
   // Listeners and their connections
   accepted: connectionEvent('notice', (f: Peer & { port: number }) => `New connection from ${peer(f)} on port ${f.port}.`),
 
-  // What the ACL denies. Mosquitto says the first at debug level and without the reason.
-  publishDenied: event(
+  // Clients
+  clientConnected: connectionEvent(
     'notice',
-    (f: DeniedPublish) =>
-      `Denied PUBLISH from ${f.clientId} (d${f.dup ? 1 : 0}, q${f.qos}, r${f.retain ? 1 : 0}, m${f.packetId}, '${f.topic}', ... (${f.bytes} bytes)): ` +
-      `${user(f)}, ${f.why}.`
+    (f: Peer & Who & { protocolVersion: number; clean: boolean; keepalive: number }) =>
+      `New client connected from ${peer(f)} as ${f.clientId} (p${f.protocolVersion}, c${bit(f.clean)}, k${f.keepalive}${
+        f.username === undefined ? '' : `, u'${f.username}'`
+      }).`
   ),
+  clientNegotiated: connectionEvent(
+    'notice',
+    (f: { clientId: string; version: string; cipher: string }) => `Client ${f.clientId} negotiated ${f.version} cipher ${f.cipher}`
+  ),
+  /** Without a reason the client said goodbye itself. */
+  clientDisconnected: connectionEvent(
+    'notice',
+    (f: Peer & { clientId: string; reason?: string }) =>
+      `Client ${f.clientId} [${peer(f)}] disconnected${f.reason === undefined ? '' : `: ${f.reason}`}.`
+  ),
+  willSpecified: event('debug', (f: { clientId: string; qos: number; retain: boolean; topic: string; bytes: number }) => [
+    `Will message specified (${f.bytes} bytes) (r${bit(f.retain)}, q${f.qos}).`,
+    `\t${f.topic}`
+  ]),
+  noWillSpecified: event('debug', (_: { clientId: string }) => 'No will message specified.'),
+  subscribed: event('subscribe', (f: { clientId: string; qos: number; filter: string }) => `${f.clientId} ${f.qos} ${f.filter}`),
+  unsubscribed: event('unsubscribe', (f: { clientId: string; filter: string }) => `${f.clientId} ${f.filter}`),
+
+  // Packets
+  publishReceived: event('debug', (f: Publish) => `Received PUBLISH from ${publish(f)}`),
+  publishTooLarge: event('debug', (f: Publish) => `Dropped too large PUBLISH from ${publish(f)}`),
+  /** The denials that `publishDenied` leaves out. */
+  publishDeniedAgain: event('debug', (f: Publish) => `Denied PUBLISH from ${publish(f)}`),
+  packetReceived: event('debug', (f: { clientId: string; packet: string }) => `Received ${f.packet} from ${f.clientId}`),
+  acknowledgementReceived: event(
+    'debug',
+    (f: { clientId: string; packet: string; packetId: number; reasonCode: number }) =>
+      `Received ${f.packet} from ${f.clientId} (Mid: ${f.packetId}, RC:${f.reasonCode})`
+  ),
+  subscribeReceived: event('debug', (f: { clientId: string; filters: readonly { readonly filter: string; readonly qos: number }[] }) => [
+    `Received SUBSCRIBE from ${f.clientId}`,
+    ...f.filters.map(({ filter, qos }) => `\t${filter} (QoS ${qos})`)
+  ]),
+  unsubscribeReceived: event('debug', (f: { clientId: string; filters: readonly string[] }) => [
+    `Received UNSUBSCRIBE from ${f.clientId}`,
+    ...f.filters.map(filter => `\t${filter}`)
+  ]),
+  connackSent: event(
+    'debug',
+    (f: { clientId: string; sessionPresent: boolean; code: number }) =>
+      `Sending CONNACK to ${f.clientId} (${bit(f.sessionPresent)}, ${f.code})`
+  ),
+
+  // The store
+  redisConnected: event('information', (f: { address: string }) => `Redis at ${f.address} answers.`),
+  redisUnreachable: event(
+    'error',
+    (f: { address: string; reason: string }) =>
+      `Error: Redis at ${f.address} does not answer (${f.reason}). Clients are let in once it does; trying again until then.`
+  ),
+  redisLost: event(
+    'error',
+    (f: { address: string; reason: string }) =>
+      `Error: Lost Redis at ${f.address} (${f.reason}). Until it is back, new clients are refused and messages of QoS 1 and 2 are not acknowledged.`
+  ),
+  redisBack: event('notice', (f: { address: string; seconds: number }) => `Redis at ${f.address} is back after ${f.seconds} seconds.`),
+  storeFailed: event('error', (f: { reason: string }) => `Error: The store failed: ${f.reason}`),
+
+  // What the ACL denies. Mosquitto says the first at debug level and without the reason.
+  publishDenied: event('notice', (f: DeniedPublish) => `Denied PUBLISH from ${publish(f)}: ${user(f)}, ${f.why}.`),
   willDenied: event(
     'notice',
     (f: Who & { topic: string; why: string }) => `Denied will of ${f.clientId} ('${f.topic}'): ${user(f)}, ${f.why}.`
