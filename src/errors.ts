@@ -119,6 +119,7 @@ const systemWords: Readonly<Record<string, string>> = {
   EISDIR: 'Is a directory',
   ENOTDIR: 'Not a directory',
   EADDRINUSE: 'Address already in use',
+  EAFNOSUPPORT: 'Address family not supported by protocol',
   EADDRNOTAVAIL: 'Cannot assign requested address',
   ENOSPC: 'No space left on device',
   EROFS: 'Read-only file system',

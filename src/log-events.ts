@@ -57,7 +57,34 @@ const table = {
   configDefault: event('information', (_: object) => 'Using default config.'),
 
   // Listeners and their connections
+  opening: event('information', (f: { family: 'ipv4' | 'ipv6'; port: number }) => `Opening ${f.family} listen socket on port ${f.port}.`),
+  openingUnix: event('information', (f: { path: string }) => `Opening unix listen socket on path ${f.path}.`),
+  ipv6Missing: event(
+    'warning',
+    (f: { port: number; why: string }) => `Warning: IPv6 is not available (${f.why}): port ${f.port} is open for IPv4 only.`
+  ),
+  privilegedPort: event(
+    'error',
+    (f: { port: number }) =>
+      `Error: Ports below 1024, such as ${f.port}, take the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE).`
+  ),
+  acceptFailed: event('error', (f: { why: string }) => `Error: Unable to accept a connection: ${f.why}.`),
   accepted: connectionEvent('notice', (f: Peer & { port: number }) => `New connection from ${peer(f)} on port ${f.port}.`),
+  tooManyConnections: connectionEvent(
+    'notice',
+    (f: { remoteAddress: string; port: number }) => `Client connection from ${f.remoteAddress} denied: max_connections exceeded.`
+  ),
+  // Not a connection message: who is refused, and why, is what people look for when `connection_messages` is false.
+  rejected: event(
+    'notice',
+    (f: Peer & { port: number; reason: string; words: string; subject?: string; issuer?: string }) =>
+      `Connection from ${peer(f)} rejected, ${f.words}${f.subject === undefined ? '' : ` (subject ${f.subject}, issuer ${f.issuer})`}.`
+  ),
+  tlsOnPlainPort: event(
+    'notice',
+    (f: Peer & { port: number }) => `Client from ${peer(f)} appears to be using TLS to connect to a non-TLS listener.`
+  ),
+  leftBeforeConnect: connectionEvent('notice', (f: Peer & { reason: string }) => `Client <unknown> [${peer(f)}] disconnected: ${f.reason}.`),
 
   // Clients
   clientConnected: connectionEvent(

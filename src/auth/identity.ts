@@ -15,6 +15,8 @@ export interface ClientCertificate {
   readonly notAfter: Date
   /** DER. */
   readonly raw: Buffer
+  /** DER of the intermediate CAs between it and its root, nearest first, so that a reload can check it again. */
+  readonly chain?: readonly Buffer[]
 }
 
 /** An accepted transport before its CONNECT. */

@@ -1,0 +1,117 @@
+// Reads a certificate's DER: the fields that decisions and names are made of. The parts that need cryptography are Node's.
+
+import type { X509Certificate } from 'node:crypto'
+import {
+  childrenOf,
+  contentOf,
+  type DerElement,
+  DerError,
+  encodingOf,
+  integerKey,
+  readElement,
+  readObjectIdentifier,
+  readTime,
+  tags
+} from './der.js'
+import { canonicalName, firstCommonName, formatName } from './distinguished-name.js'
+import type { ClientCertificate } from './identity.js'
+
+/** What a chain and a revocation list are checked against. */
+export interface CertificateFields {
+  readonly version: number
+  /** Key of the serial number, comparable with a revocation list's. */
+  readonly serial: string
+  /** DER. */
+  readonly subject: Buffer
+  readonly issuer: Buffer
+  /** `canonicalName` of subject and issuer. */
+  readonly subjectKey: string
+  readonly issuerKey: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** basicConstraints, if the certificate has them. */
+  readonly basicConstraints?: { readonly ca: boolean; readonly pathLength?: number }
+  /** Absent when the certificate does not restrict its key. */
+  readonly keyUsage?: { readonly certificateSign: boolean; readonly crlSign: boolean }
+}
+
+const oids = { keyUsage: '2.5.29.15', basicConstraints: '2.5.29.19' }
+
+/** The fields of a certificate. Throws a DerError when it is none. */
+export function readCertificate(der: Buffer): CertificateFields {
+  const [signed] = childrenOf(readElement(der))
+  const container = contentOf(signed, tags.sequence)
+  const fields = childrenOf(signed)
+  const version = fields[0]?.tag === tags.context(0) ? (childrenOf(fields.shift(), tags.context(0))[0]?.content[0] ?? 0) + 1 : 1
+  const [serial, , issuer, validity, subject] = fields
+  const [notBefore, notAfter] = childrenOf(validity)
+  const names = { subject: encodedName(container, subject), issuer: encodedName(container, issuer) }
+  return {
+    version,
+    serial: integerKey(contentOf(serial, tags.integer)),
+    ...names,
+    subjectKey: canonicalName(names.subject),
+    issuerKey: canonicalName(names.issuer),
+    notBefore: readTime(notBefore),
+    notAfter: readTime(notAfter),
+    ...readConstraints(fields.find(({ tag }) => tag === tags.context(3)))
+  }
+}
+
+/** The client certificate of a connection. `chain` is what lies between it and its CA. */
+export function clientCertificate(x509: X509Certificate, chain: readonly Buffer[] = []): ClientCertificate {
+  const fields = readCertificate(x509.raw)
+  const commonName = firstCommonName(fields.subject)
+  return {
+    ...(commonName !== undefined && { commonName }),
+    subject: formatName(fields.subject),
+    issuer: formatName(fields.issuer),
+    serial: x509.serialNumber,
+    notBefore: fields.notBefore,
+    notAfter: fields.notAfter,
+    raw: x509.raw,
+    ...(chain.length > 0 && { chain })
+  }
+}
+
+function encodedName(container: Buffer, name: DerElement | undefined): Buffer {
+  if (name?.tag !== tags.sequence) throw new DerError('name missing')
+  return encodingOf(container, name)
+}
+
+function readConstraints(extensions: DerElement | undefined): Pick<CertificateFields, 'basicConstraints' | 'keyUsage'> {
+  const found: { basicConstraints?: { ca: boolean; pathLength?: number }; keyUsage?: { certificateSign: boolean; crlSign: boolean } } = {}
+  if (extensions === undefined) return found
+  for (const extension of childrenOf(childrenOf(extensions, tags.context(3))[0])) {
+    const { oid, value } = readExtension(extension)
+    if (oid === oids.basicConstraints) found.basicConstraints = readBasicConstraints(value)
+    if (oid === oids.keyUsage) {
+      // keyCertSign is bit 5, cRLSign bit 6, counted from the left; the first byte says how many bits are unused.
+      const bits = contentOf(readElement(value), tags.bitString)[1] ?? 0
+      found.keyUsage = { certificateSign: (bits & 0x04) !== 0, crlSign: (bits & 0x02) !== 0 }
+    }
+  }
+  return found
+}
+
+/** One Extension: its type, whether it is critical, and the DER inside its OCTET STRING. */
+export function readExtension(extension: DerElement): { oid: string; critical: boolean; value: Buffer } {
+  const parts = childrenOf(extension)
+  const critical = parts[1]?.tag === tags.boolean && parts[1].content[0] !== 0
+  return {
+    oid: readObjectIdentifier(contentOf(parts[0], tags.objectIdentifier)),
+    critical,
+    value: contentOf(parts.at(-1), tags.octetString)
+  }
+}
+
+function readBasicConstraints(value: Buffer): { ca: boolean; pathLength?: number } {
+  let ca = false
+  let pathLength: number | undefined
+  for (const { tag, content } of childrenOf(readElement(value))) {
+    if (tag === tags.boolean) ca = content[0] !== 0
+    if (tag === tags.integer)
+      pathLength = content.length > 0 && content.length <= 4 ? content.readUIntBE(0, content.length) : Number.MAX_SAFE_INTEGER
+  }
+  return pathLength === undefined ? { ca } : { ca, pathLength }
+}

@@ -1,0 +1,111 @@
+// Our own way from a certificate to a CA. It never lets anybody in (that yes is Node's alone): it names the issuer for the revocation
+// check, and says whether a connection that Node once authorized still stands after its CA set, or the date, has changed.
+
+import type { X509Certificate } from 'node:crypto'
+import { type CertificateFields, readCertificate } from './certificate.js'
+
+/** A certificate with its fields, read once. */
+export interface Certificate {
+  readonly x509: X509Certificate
+  readonly fields: CertificateFields
+}
+
+export type ChainFault = 'unknown-ca' | 'ca-expired' | 'ca-not-yet-valid' | 'not-a-ca' | 'path-too-long'
+
+/** `path` runs from the leaf to the root, both included. */
+export type ChainResult = { readonly path: readonly Certificate[] } | { readonly fault: ChainFault; readonly by?: Certificate }
+
+// Enough for cross-signed hierarchies; an end to what a peer can make us compute by sending look-alikes.
+const maxSignatureChecks = 32
+const maxLength = 10
+
+/** The CA certificates of a listener. A certificate of `cafile` that is not self-signed helps to build a path, as in OpenSSL, and ends none. */
+export class TrustStore {
+  readonly certificates: readonly Certificate[]
+  readonly #bySubject = new Map<string, Certificate[]>()
+
+  constructor(certificates: readonly X509Certificate[]) {
+    this.certificates = certificates.map(toCertificate)
+    for (const certificate of this.certificates) {
+      const { subjectKey } = certificate.fields
+      this.#bySubject.set(subjectKey, [...this.named(subjectKey), certificate])
+    }
+  }
+
+  named(subjectKey: string): readonly Certificate[] {
+    return this.#bySubject.get(subjectKey) ?? []
+  }
+
+  has({ x509, fields }: Certificate): boolean {
+    return this.named(fields.subjectKey).some(other => other.x509.raw.equals(x509.raw))
+  }
+}
+
+/** Reads the fields of a certificate of Node's. */
+export function toCertificate(x509: X509Certificate): Certificate {
+  return { x509, fields: readCertificate(x509.raw) }
+}
+
+/** The way from a certificate to a root of the store, over `intermediates` where needed: issuer, signature, CA flag, key usage, path length, dates of the CAs. */
+export function buildChain(leaf: Certificate, intermediates: readonly Certificate[], trust: TrustStore, now: Date): ChainResult {
+  let checks = maxSignatureChecks
+  let fault: ChainResult = { fault: 'unknown-ca' }
+
+  function extend(path: readonly Certificate[], last: Certificate): readonly Certificate[] | undefined {
+    if (isSelfSigned(last)) return trust.has(last) ? path : undefined
+    const candidates = [
+      ...trust.named(last.fields.issuerKey),
+      ...intermediates.filter(({ fields }) => fields.subjectKey === last.fields.issuerKey)
+    ]
+    for (const candidate of candidates) {
+      if (path.length >= maxLength || path.includes(candidate) || checks === 0) continue
+      checks -= 1
+      if (!hasSigned(candidate, last)) continue
+      const wrong = faultOf(candidate, path.length - 1, now)
+      if (wrong !== undefined) {
+        fault = { fault: wrong, by: candidate }
+        continue
+      }
+      const complete = extend([...path, candidate], candidate)
+      if (complete !== undefined) return complete
+    }
+    return undefined
+  }
+
+  const path = extend([leaf], leaf)
+  return path === undefined ? fault : { path }
+}
+
+/** Has this CA issued and signed that certificate? */
+export function hasSigned(issuer: Certificate, { x509 }: Certificate): boolean {
+  try {
+    return x509.checkIssued(issuer.x509) && x509.verify(issuer.x509.publicKey)
+  } catch {
+    // A key of a kind that OpenSSL does not know has signed nothing that we could accept.
+    return false
+  }
+}
+
+const selfSigned = new WeakMap<X509Certificate, boolean>()
+
+/** Asked of the same roots for every client, so the answer is kept. */
+export function isSelfSigned(certificate: Certificate): boolean {
+  const { x509, fields } = certificate
+  if (fields.subjectKey !== fields.issuerKey) return false
+  const known = selfSigned.get(x509)
+  if (known !== undefined) return known
+  const answer = hasSigned(certificate, certificate)
+  selfSigned.set(x509, answer)
+  return answer
+}
+
+function faultOf(ca: Certificate, casBelow: number, now: Date): ChainFault | undefined {
+  const { version, basicConstraints, keyUsage, notBefore, notAfter } = ca.fields
+  // Without the extension: a version 1 root, or a key that may sign certificates [X509_check_ca(3)].
+  const mayIssue = basicConstraints?.ca ?? ((version === 1 && isSelfSigned(ca)) || keyUsage !== undefined)
+  if (!mayIssue || keyUsage?.certificateSign === false) return 'not-a-ca'
+  if (basicConstraints?.pathLength !== undefined && casBelow > basicConstraints.pathLength) return 'path-too-long'
+  if (now > notAfter) return 'ca-expired'
+  if (now < notBefore) return 'ca-not-yet-valid'
+  return undefined
+}

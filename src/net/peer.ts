@@ -1,0 +1,179 @@
+// Decides about the client certificate of a TLS connection, and says why not. Node's `authorized` is necessary and never enough: a
+// resumed session is looked at again, revocation is ours, and a missing certificate is a no whatever Node says.
+
+import { X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import { clientCertificate } from '../auth/certificate.js'
+import { buildChain, type Certificate, type ChainFault, type ChainResult, isSelfSigned, toCertificate } from '../auth/chain.js'
+import { formatName } from '../auth/distinguished-name.js'
+import type { ClientCertificate } from '../auth/identity.js'
+import { checkRevocation } from '../auth/revocation.js'
+import { errorMessage } from '../errors.js'
+import { dateOf, type TlsMaterial } from './tls.js'
+
+export type PeerReason =
+  | 'no-certificate'
+  | 'unreadable'
+  | 'expired'
+  | 'not-yet-valid'
+  | 'self-signed'
+  | ChainFault
+  | 'revoked'
+  | 'crl-missing'
+  | 'crl-expired'
+  | 'crl-not-yet-valid'
+  | 'not-authorized'
+
+export interface PeerRefusal {
+  readonly ok: false
+  readonly reason: PeerReason
+  /** Goes behind `Connection from ADDRESS:PORT rejected, `. */
+  readonly words: string
+  /** RFC 2253, of the certificate that was shown. */
+  readonly subject?: string
+  readonly issuer?: string
+}
+
+export type PeerVerdict = { readonly ok: true; readonly certificate?: ClientCertificate } | PeerRefusal
+
+// What a peer may show between its certificate and a root. Longer is nobody's; OpenSSL has already seen a way if there is one.
+const maxSent = 10
+
+/** May this client come in? To be asked in `secureConnection`, before a byte of MQTT is read. */
+export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): PeerVerdict {
+  if (!material.requireCertificate) return { ok: true }
+  const x509 = socket.getPeerX509Certificate()
+  // Asked first and apart: Node calls a resumed TLS 1.3 session authorized even when its client never sent a certificate.
+  if (x509 === undefined) return noCertificate
+  let leaf: Certificate
+  let sent: readonly Certificate[]
+  try {
+    leaf = toCertificate(x509)
+    sent = sentWith(x509).map(toCertificate)
+  } catch (error) {
+    return { ok: false, reason: 'unreadable', words: `client sent a certificate that cannot be read (${errorMessage(error)})` }
+  }
+  if (socket.authorized !== true) return diagnose(leaf, sent, material, now, String(socket.authorizationError))
+  // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is.
+  const isSettled = !socket.isSessionReused() && material.revocation === undefined && sent.length === 0
+  return isSettled ? { ok: true, certificate: clientCertificate(x509) } : judgeCertificate(leaf, sent, material, now)
+}
+
+/**
+ * Does a connection that was let in still stand by this material: dates, issuer, revocation? For connections that are open when the
+ * configuration is read again, and for those whose handshake was under way.
+ */
+export function recheckPeer(certificate: ClientCertificate | undefined, material: TlsMaterial, now: Date): PeerVerdict {
+  if (!material.requireCertificate) return { ok: true, ...(certificate && { certificate }) }
+  if (certificate === undefined) return noCertificate
+  const leaf = toCertificate(new X509Certificate(certificate.raw))
+  const sent = (certificate.chain ?? []).map(der => toCertificate(new X509Certificate(der)))
+  return judgeCertificate(leaf, sent, material, now)
+}
+
+const noCertificate: PeerRefusal = { ok: false, reason: 'no-certificate', words: 'client did not send a certificate' }
+
+function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date): PeerVerdict {
+  const refusal = checkDates(leaf, now)
+  if (refusal !== undefined) return refusal
+  const chain = buildChain(leaf, [...sent, ...material.intermediates.values()], material.trust, now)
+  if ('fault' in chain) return refuseChain(leaf, chain, material)
+  // A self-signed leaf that is itself in cafile is its own issuer.
+  const issuer = chain.path[1] ?? leaf
+  const revoked = checkAgainstLists(leaf, issuer, material, now)
+  if (revoked !== undefined) return revoked
+  const intermediates = chain.path.slice(1, -1).map(certificate => remember(certificate, material))
+  return { ok: true, certificate: clientCertificate(leaf.x509, intermediates) }
+}
+
+/** Node has said no, and names just the last of several errors: find the one that helps. */
+function diagnose(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date, error: string): PeerRefusal {
+  const chain = buildChain(leaf, sent, material.trust, now)
+  if ('fault' in chain) return refuseChain(leaf, chain, material)
+  const refusal = checkDates(leaf, now)
+  if (refusal !== undefined) return refusal
+  return refuse('not-authorized', leaf, authorizationWords.get(error) ?? `certificate is not accepted by OpenSSL (${error})`)
+}
+
+const authorizationWords: ReadonlyMap<string, string> = new Map([
+  ['DEPTH_ZERO_SELF_SIGNED_CERT', 'certificate has the same subject as its CA, so that OpenSSL takes it for self-signed'],
+  ['INVALID_PURPOSE', 'certificate is not made for clients (its extended key usage lacks clientAuth)'],
+  ['UNSPECIFIED', 'certificate or one of its CAs is not accepted by OpenSSL: key too small, hash too weak, or a rule of the CA broken']
+])
+
+function checkDates(leaf: Certificate, now: Date): PeerRefusal | undefined {
+  const { notBefore, notAfter } = leaf.fields
+  if (now > notAfter) return refuse('expired', leaf, `certificate expired on ${dateOf(notAfter)}`)
+  if (now < notBefore) return refuse('not-yet-valid', leaf, `certificate is not valid before ${dateOf(notBefore)}`)
+  return undefined
+}
+
+function refuseChain(leaf: Certificate, { fault, by }: Extract<ChainResult, { fault: ChainFault }>, material: TlsMaterial): PeerRefusal {
+  const ca = by && formatName(by.fields.subject)
+  switch (fault) {
+    case 'unknown-ca': {
+      if (isSelfSigned(leaf)) return refuse('self-signed', leaf, 'certificate is self-signed')
+      const issuer = formatName(leaf.fields.issuer)
+      const namesakes = material.trust.named(leaf.fields.issuerKey).length > 0
+      return refuse(
+        fault,
+        leaf,
+        `certificate is signed by an unknown CA: ${issuer}${namesakes ? ' (another CA than ours of that name)' : ''}`
+      )
+    }
+    case 'ca-expired':
+      return refuse(fault, leaf, `the CA ${ca} expired on ${by && dateOf(by.fields.notAfter)}`)
+    case 'ca-not-yet-valid':
+      return refuse(fault, leaf, `the CA ${ca} is not valid before ${by && dateOf(by.fields.notBefore)}`)
+    case 'not-a-ca':
+      return refuse(fault, leaf, `certificate is signed by ${ca}, which may not sign certificates`)
+    case 'path-too-long':
+      return refuse(fault, leaf, `there are more CAs below ${ca} than its path length allows`)
+  }
+}
+
+function checkAgainstLists(leaf: Certificate, issuer: Certificate, material: TlsMaterial, now: Date): PeerRefusal | undefined {
+  if (material.revocation === undefined) return undefined
+  const result = checkRevocation(material.revocation, leaf, issuer, now)
+  if (result.revoked === false) return undefined
+  if (result.revoked === true) {
+    return refuse('revoked', leaf, `certificate is revoked (serial ${leaf.x509.serialNumber}, on ${dateOf(result.at)})`)
+  }
+  const ca = formatName(issuer.fields.subject)
+  switch (result.why) {
+    case 'missing':
+      return refuse('crl-missing', leaf, `there is no CRL for ${ca}`)
+    case 'expired':
+      return refuse('crl-expired', leaf, `the CRL of ${ca} expired on ${dateOf(result.date)}`)
+    case 'not-yet-valid':
+      return refuse('crl-not-yet-valid', leaf, `the CRL of ${ca} is not valid before ${dateOf(result.date)}`)
+  }
+}
+
+function refuse(reason: PeerReason, { fields }: Certificate, words: string): PeerRefusal {
+  return { ok: false, reason, words, subject: shown(fields.subject), issuer: shown(fields.issuer) }
+}
+
+// A name may be as long as its owner likes, a log line may not.
+function shown(name: Buffer): string {
+  const text = formatName(name)
+  return text.length > 256 ? `${text.slice(0, 255)}…` : text
+}
+
+function sentWith(leaf: X509Certificate): X509Certificate[] {
+  const sent: X509Certificate[] = []
+  for (let next = leaf.issuerCertificate; next !== undefined && sent.length < maxSent; next = next.issuerCertificate) sent.push(next)
+  return sent
+}
+
+// Only CAs that lead to a root of ours come here, so nobody but our CAs can fill it.
+const maxIntermediates = 256
+
+/** The DER of an intermediate, one copy for all its clients. */
+function remember(certificate: Certificate, { intermediates }: TlsMaterial): Buffer {
+  const key = certificate.x509.fingerprint256
+  const known = intermediates.get(key)
+  if (known !== undefined) return known.x509.raw
+  if (intermediates.size < maxIntermediates) intermediates.set(key, certificate)
+  return certificate.x509.raw
+}
