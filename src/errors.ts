@@ -48,8 +48,7 @@ export const exitStatus = {
   ERR_AEDES: 1,
   ERR_PKI_FILE: 1,
   ERR_PKI_EXISTS: 1,
-  ERR_PKI_INPUT: 1,
-  ERR_NODE_VERSION: 1
+  ERR_PKI_INPUT: 1
 } as const
 
 export type ErrorCode = keyof typeof exitStatus
@@ -76,6 +75,18 @@ export class BrokerError extends Error {
     this.name = 'BrokerError'
     this.code = code
     this.at = at
+  }
+}
+
+/** What a person wrote is wrong, in one or more places. Its code is that of the first error. */
+export class ProblemsError extends BrokerError {
+  readonly problems: readonly Problem[]
+
+  constructor(problems: readonly Problem[]) {
+    const first = problems.find(({ severity }) => severity === 'error')
+    super(first?.code ?? 'ERR_CONF_VALUE', first?.message ?? 'The configuration cannot be used.', first?.at)
+    this.name = 'ProblemsError'
+    this.problems = problems
   }
 }
 

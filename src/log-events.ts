@@ -1,6 +1,7 @@
 // Every event the broker logs: its type and its line in the words of Mosquitto 2.1, from fields that the JSON format prints as they are.
 
-import type { LogType } from './config/types.js'
+import type { LogType, UsernameSource } from './config/types.js'
+import { formatProblem, type Problem } from './errors.js'
 
 interface LogEvent<Fields> {
   readonly type: LogType
@@ -48,6 +49,36 @@ const publish = (f: Publish): string =>
   `${f.clientId} (d${bit(f.dup)}, q${f.qos}, r${bit(f.retain)}, m${f.packetId}, '${f.topic}', ... (${f.bytes} bytes))`
 const peer = ({ remoteAddress, remotePort }: Peer): string => `${remoteAddress}:${remotePort}`
 
+/** What one listener asks of those who connect. */
+interface EnforcementFields {
+  /** `port 8883`. */
+  readonly listener: string
+  /** The lowest version; absent: plain text. */
+  readonly tls?: string
+  readonly certificate: 'required' | 'not asked for'
+  readonly username: UsernameSource
+  readonly passwordFile?: string
+  readonly anonymous: boolean
+  readonly aclFile?: string
+}
+
+const nameSources: Readonly<Record<UsernameSource, string>> = {
+  'from-connect': 'username as the client says',
+  'from-common-name': 'username from the common name of the certificate',
+  'from-subject': 'username from the subject of the certificate'
+}
+
+function describeEnforcement(f: EnforcementFields): string {
+  const transport = f.tls === undefined ? 'plain text' : `${f.tls} or newer, client certificate ${f.certificate}`
+  const passwords = f.passwordFile === undefined ? '' : `, passwords from ${f.passwordFile}`
+  // With names from certificates nobody can be anonymous.
+  const anonymous = f.username !== 'from-connect' ? '' : f.anonymous ? ', anonymous clients allowed' : ', no anonymous clients'
+  const rights = f.aclFile === undefined ? 'no ACL file' : `rights from ${f.aclFile}`
+  return `Listener on ${f.listener}: ${transport}, ${nameSources[f.username]}${passwords}${anonymous}, ${rights}.`
+}
+
+const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`
+
 const table = {
   // The process
   starting: event('information', (f: { name: string; version: string }) => `${f.name} version ${f.version} starting`),
@@ -55,6 +86,43 @@ const table = {
   terminating: event('information', (f: { name: string; version: string }) => `${f.name} version ${f.version} terminating`),
   configLoaded: event('information', (f: { file: string }) => `Config loaded from ${f.file}.`),
   configDefault: event('information', (_: object) => 'Using default config.'),
+  localOnly: event('warning', (_: object) => [
+    'Starting in local only mode. Connections will only be possible from clients running on this machine.',
+    'Create a configuration file which defines a listener to allow remote access.'
+  ]),
+  runningAs: event('information', (f: { user: string }) => `Info: running as user: ${f.user}.`),
+  runningAsRoot: event('warning', (_: object) => 'Warning: a broker should not be run as root.'),
+  userFallback: event(
+    'warning',
+    (f: { user: string; instead: string }) =>
+      `Warning: Unable to drop privileges to '${f.user}' because this user does not exist. Trying '${f.instead}' instead.`
+  ),
+  nothingToSave: event('information', (_: object) => 'SIGUSR1: there is no in-memory database to save.'),
+  noSubscriptionTree: event('information', (_: object) => 'SIGUSR2: printing the subscription tree is not supported yet.'),
+  /** A fault of ours, not of a person or client. */
+  fault: event('error', (f: { reason: string }) => `Error: Internal fault, please report it: ${f.reason}`),
+
+  // What a person wrote: at start, and at each reload
+  problemError: event('error', (f: Problem) => formatProblem(f)),
+  problemWarning: event('warning', (f: Problem) => formatProblem(f)),
+  problemNotice: event('notice', (f: Problem) => formatProblem(f)),
+  reloading: event('information', (_: object) => 'Reloading config.'),
+  reloaded: event('information', (f: { disconnected: number }) => `Config reloaded, ${count(f.disconnected, 'client')} disconnected.`),
+  reloadRefused: event('error', (_: object) => 'Error: Reload refused, the previous configuration stays in force.'),
+  listenerNotAdded: event(
+    'warning',
+    (f: { listener: string }) => `Warning: The new listener on ${f.listener} is opened at the next restart.`
+  ),
+  listenerNotRemoved: event(
+    'warning',
+    (f: { listener: string }) =>
+      `Warning: The listener on ${f.listener} is no longer configured and stays open as it was until the next restart.`
+  ),
+  optionNeedsRestart: event(
+    'warning',
+    (f: { option: string }) => `Warning: The new value of '${f.option}' takes effect at the next restart.`
+  ),
+  listenerEnforces: event('information', (f: EnforcementFields) => describeEnforcement(f)),
 
   // Listeners and their connections
   opening: event('information', (f: { family: 'ipv4' | 'ipv6'; port: number }) => `Opening ${f.family} listen socket on port ${f.port}.`),
@@ -84,7 +152,10 @@ const table = {
     'notice',
     (f: Peer & { port: number }) => `Client from ${peer(f)} appears to be using TLS to connect to a non-TLS listener.`
   ),
-  leftBeforeConnect: connectionEvent('notice', (f: Peer & { reason: string }) => `Client <unknown> [${peer(f)}] disconnected: ${f.reason}.`),
+  leftBeforeConnect: connectionEvent(
+    'notice',
+    (f: Peer & { reason: string }) => `Client <unknown> [${peer(f)}] disconnected: ${f.reason}.`
+  ),
 
   // Clients
   clientConnected: connectionEvent(

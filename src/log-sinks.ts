@@ -84,10 +84,16 @@ function openTopic(publishLine: TopicSink): Sink {
   }
 }
 
-function openDescriptor(fd: number): Sink {
-  const out = pino.destination({ dest: fd, sync: false, maxLength: bufferLimit })
+// Written at once, so that order and the last line before an end are certain. A full pipe is not waited for: its lines stay in the buffer.
+function startWriting(fd: number) {
+  const out = pino.destination({ dest: fd, sync: true, maxLength: bufferLimit, retryEAGAIN: () => false })
   // A closed pipe (EPIPE) or a full disk must cost lines, not the broker.
   out.on('error', () => {})
+  return out
+}
+
+function openDescriptor(fd: number): Sink {
+  const out = startWriting(fd)
   return {
     write: (_, line) => void out.write(`${line}\n`),
     reopen() {},
@@ -106,14 +112,8 @@ function openFile({ path, at }: { path: string; at: Location }): Sink {
     }
   }
   let fd = open()
-  let out = start()
+  let out = startWriting(fd)
   let checked = Date.now()
-
-  function start() {
-    const stream = pino.destination({ dest: fd, sync: false, maxLength: bufferLimit })
-    stream.on('error', () => {})
-    return stream
-  }
 
   function reopen(): void {
     let next: number
@@ -124,7 +124,7 @@ function openFile({ path, at }: { path: string; at: Location }): Sink {
     }
     const [old, oldFd] = [out, fd]
     fd = next
-    out = start()
+    out = startWriting(fd)
     flushQuietly(old)
     closeQuietly(oldFd)
   }

@@ -1,0 +1,26 @@
+#!/usr/bin/env node
+// The command `mosquitero`: with a subcommand its tool, without one the broker, with Mosquitto's arguments.
+
+// Node opens its inspector on SIGUSR1, which Mosquitto's scripts send to have the database saved, until somebody handles it: so this is first.
+process.on('SIGUSR1', () => {})
+
+const lowestNode = 20
+if (Number(process.versions.node.split('.')[0]) < lowestNode) {
+  process.stderr.write(`Mosquitero needs Node ${lowestNode} or newer; this is ${process.version}.\n`)
+  process.exit(1)
+}
+
+process.exitCode = await main(process.argv.slice(2))
+
+/** Runs one command line and resolves with its exit status. What it imports depends on the command, so that small tools start fast. */
+async function main(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv
+  switch (command) {
+    case 'passwd':
+      return (await import('./passwd.js')).runPasswd(rest, process)
+    case 'certs':
+      return (await import('./certs.js')).runCerts(rest, process)
+    default:
+      return (await import('./run.js')).runBroker(argv)
+  }
+}

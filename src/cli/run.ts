@@ -1,0 +1,148 @@
+// Runs the broker: arguments, account, pid file, signals and exit status around a server that knows none of them.
+
+import { basename } from 'node:path'
+import { BrokerError, errorMessage, exitStatus } from '../errors.js'
+import { checkConfiguration, createServer, type Server, type ServerOptions } from '../server.js'
+import { version } from '../version.js'
+import { parseArguments, type RunArguments, usage } from './arguments.js'
+import { isDaemon, reportReady, startDaemon } from './daemon.js'
+import { writePidFile } from './pid-file.js'
+import { dropPrivileges } from './privileges.js'
+
+/** Mosquitto's status for a wrong command line. */
+const wrongUsage = 3
+
+/** How long an orderly stop may take before the process ends anyway, in milliseconds. */
+const stopLimit = 10_000
+
+/** Runs until a signal ends it; resolves with the exit status. `onRunning` is told when clients can connect. */
+export async function runBroker(argv: readonly string[], onRunning?: (server: Server) => void): Promise<number> {
+  const name = basename(process.argv[1] ?? '') === 'mosquitto' ? 'mosquitto' : 'mosquitero'
+  const parsed = parseArguments(argv)
+  switch (parsed.kind) {
+    case 'help':
+      process.stdout.write(usage(name, version))
+      return 0
+    case 'version':
+      process.stdout.write(`${name} version ${version}\n`)
+      return 0
+    case 'error':
+      process.stderr.write(`${parsed.message}\n`)
+      if (parsed.usage) process.stderr.write(`\n${usage(name, version)}`)
+      return wrongUsage
+    case 'run':
+      if (parsed.arguments.testConfig) return testConfig(name, parsed.arguments)
+      if (parsed.arguments.daemon && !isDaemon(process.env)) return startDaemon(argv, process.env)
+      return serve(name, parsed.arguments, onRunning)
+  }
+}
+
+async function serve(name: string, args: RunArguments, onRunning?: (server: Server) => void): Promise<number> {
+  const cleanup = { removePidFile: (): void => {} }
+  // From the first moment on: a signal without a handler would end the process on the spot.
+  const lifetime = handleSignals()
+  try {
+    const server = await createServer({
+      ...serverOptions(name, args),
+      beforeFiles(config, log) {
+        dropPrivileges(config.user, process.env, log)
+        if (config.pidFile) cleanup.removePidFile = writePidFile(config.pidFile)
+      },
+      abandon: lifetime.abandoned
+    })
+    const ended = lifetime.follow(server)
+    onRunning?.(server)
+    if (isDaemon(process.env)) reportReady()
+    return await ended
+  } catch (error) {
+    if (lifetime.abandoned.aborted) return 0
+    // createServer has logged what a person did wrong; anything else is a fault of ours and says so itself.
+    if (error instanceof BrokerError) return exitStatus[error.code]
+    process.stderr.write(`Error: ${errorMessage(error)}\n`)
+    return 1
+  } finally {
+    cleanup.removePidFile()
+  }
+}
+
+async function testConfig(name: string, args: RunArguments): Promise<number> {
+  if (args.config === undefined) {
+    process.stderr.write('Please provide a configuration file to test.\n')
+    return wrongUsage
+  }
+  try {
+    await checkConfiguration(serverOptions(name, args))
+    process.stderr.write('Configuration file is OK.\n')
+    return 0
+  } catch (error) {
+    if (error instanceof BrokerError) return exitStatus[error.code]
+    throw error
+  }
+}
+
+function serverOptions(name: string, args: RunArguments): ServerOptions {
+  return {
+    name,
+    ports: args.ports,
+    verbosity: args.quiet ? 'quiet' : args.verbose ? 'verbose' : 'configured',
+    env: process.env,
+    detached: isDaemon(process.env),
+    ...(args.config !== undefined && { config: args.config }),
+    ...(args.tlsKeylog !== undefined && { tlsKeylog: args.tlsKeylog })
+  }
+}
+
+interface Lifetime {
+  /** Aborted by a signal that came before the server ran. */
+  readonly abandoned: AbortSignal
+  /** From now on signals are the server's; resolves with the exit status once it is stopped, by one of them or by a fault of ours. */
+  follow(server: Server): Promise<number>
+}
+
+function handleSignals(): Lifetime {
+  const abandon = new AbortController()
+  const { promise: ended, resolve: end } = withResolvers<number>()
+  let server: Server | undefined
+  let stopping = false
+  const stop = (status: number): void => {
+    // A second signal means: now.
+    if (stopping) process.exit(status)
+    stopping = true
+    setTimeout(() => process.exit(status), stopLimit).unref()
+    if (!server) abandon.abort()
+    server?.close().then(
+      () => end(status),
+      () => end(1)
+    )
+  }
+  const report = (reason: string): void => {
+    if (server) server.log.write('fault', { reason })
+    else process.stderr.write(`Error: ${reason}\n`)
+  }
+  process.on('SIGTERM', () => stop(0))
+  process.on('SIGINT', () => stop(0))
+  process.on('SIGHUP', () => void server?.reload().catch(error => report(errorMessage(error))))
+  process.on('SIGUSR1', () => server?.log.write('nothingToSave', {}))
+  process.on('SIGUSR2', () => server?.log.write('noSubscriptionTree', {}))
+  process.on('unhandledRejection', reason => report(errorMessage(reason)))
+  process.on('uncaughtException', error => {
+    report(error.stack ?? errorMessage(error))
+    stop(1)
+  })
+  return {
+    abandoned: abandon.signal,
+    follow(running) {
+      server = running
+      return ended
+    }
+  }
+}
+
+// Promise.withResolvers is younger than Node 20.
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>(settle => {
+    resolve = settle
+  })
+  return { promise, resolve }
+}

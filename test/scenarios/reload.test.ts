@@ -1,0 +1,174 @@
+// SIGHUP under live clients: every file is read again, a broken one changes nothing, and only who lost a right goes.
+
+import { copyFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { freePort, must, type Running, run, start, startBroker, userLine } from '../helpers/command.js'
+import { testPki } from '../helpers/pki.js'
+import { until } from '../helpers/until.js'
+
+type TestScope = Parameters<typeof must>[0]
+
+/** Sends SIGHUP and waits for one more line that matches. */
+async function reload(broker: Running, expected: RegExp): Promise<void> {
+  const count = () =>
+    broker
+      .stderr()
+      .split('\n')
+      .filter(line => expected.test(line)).length
+  const before = count()
+  broker.child.kill('SIGHUP')
+  await until(() => count() > before)
+}
+
+const reloaded = /: Config reloaded, \d+ clients? disconnected\.$/
+const refused = /: Error: Reload refused, the previous configuration stays in force\.$/
+
+/** A subscriber that stays connected, named `id`. */
+async function subscriber(t: TestScope, broker: Running, id: string, args: readonly string[]): Promise<Running> {
+  const client = start(t, 'mosquitto_sub', ['-i', id, '-v', ...args])
+  await broker.line(new RegExp(`: ${id} 0 `))
+  return client
+}
+
+t.test('a new ACL takes effect on existing subscriptions and publishers', async t => {
+  const port = await freePort()
+  const dir = t.testdir({
+    'm.conf': `listener ${port} 127.0.0.1\nallow_anonymous true\nacl_file acl\n${userLine}`,
+    acl: 'topic readwrite old/#\n'
+  })
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = ['-h', '127.0.0.1', '-p', `${port}`]
+  const client = await subscriber(t, broker, 'sub', [...at, '-t', '#'])
+  const publish = (topic: string) => must(t, 'mosquitto_pub', [...at, '-q', '1', '-t', topic, '-m', 'x'])
+  await publish('new/1')
+  await publish('old/1')
+  await client.line(/^old\/1 x$/)
+  writeFileSync(join(dir, 'acl'), 'topic readwrite new/#\n')
+  await reload(broker, reloaded)
+  await publish('old/2')
+  await publish('new/2')
+  await client.line(/^new\/2 x$/)
+  t.equal(client.stdout(), 'old/1 x\nnew/2 x\n')
+})
+
+t.test('a removed user, a changed password and a closed door disconnect who came by them, and nobody else', async t => {
+  const port = await freePort()
+  const dir = t.testdir({ 'm.conf': `listener ${port} 127.0.0.1\nallow_anonymous true\npassword_file p\n${userLine}` })
+  const passwd = (...args: string[]) => must(t, 'mosquitto_passwd', args, { cwd: dir })
+  await passwd('-b', '-c', 'p', 'removed', 'secret')
+  for (const user of ['changed', 'rehashed', 'untouched']) await passwd('-b', 'p', user, 'secret')
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't']
+  for (const user of ['removed', 'changed', 'rehashed', 'untouched']) await subscriber(t, broker, user, [...at, '-u', user, '-P', 'secret'])
+  await subscriber(t, broker, 'anonymous', at)
+
+  await passwd('-D', 'p', 'removed')
+  await passwd('-b', 'p', 'changed', 'another')
+  await passwd('-b', 'p', 'rehashed', 'secret')
+  writeFileSync(join(dir, 'm.conf'), `listener ${port} 127.0.0.1\nallow_anonymous false\npassword_file p\n${userLine}`)
+  await reload(broker, /: Config reloaded, 3 clients disconnected\.$/)
+  for (const id of ['removed', 'changed', 'anonymous'])
+    await broker.line(new RegExp(`: Client ${id} \\[127\\.0\\.0\\.1:\\d+\\] disconnected: not authorised\\.$`))
+  for (const id of ['rehashed', 'untouched']) t.notMatch(broker.stderr(), new RegExp(`Client ${id} .*disconnected`))
+})
+
+t.test('a broken file keeps everything as it was and is named with its line', async t => {
+  const port = await freePort()
+  const conf = `listener ${port} 127.0.0.1\nallow_anonymous true\nacl_file acl\n${userLine}`
+  const dir = t.testdir({ 'm.conf': conf, acl: 'topic readwrite t\n' })
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't']
+  const client = await subscriber(t, broker, 'sub', at)
+
+  writeFileSync(join(dir, 'acl'), 'topic read x\nnonsense\n')
+  await reload(broker, refused)
+  await broker.line(/Error found at acl:2\.$/)
+  writeFileSync(join(dir, 'acl'), 'topic read x\n')
+  writeFileSync(join(dir, 'm.conf'), `${conf}nonsense\n`)
+  await reload(broker, refused)
+  await broker.line(/Error: Unknown configuration variable 'nonsense'\.$/)
+  await must(t, 'mosquitto_pub', [...at, '-m', 'still allowed'])
+  await client.line(/^t still allowed$/)
+})
+
+t.test('certificates, keys, CA files and CRLs are read again, and who is no longer accepted goes', async t => {
+  const port = await freePort()
+  const [pki, dir] = [await testPki(t), t.testdir()]
+  const other = await pki.authority('Other CA')
+  const server = await pki.server()
+  const [first, second, stranger] = [await pki.client('first'), await pki.client('second'), await pki.client('stranger', { ca: other })]
+  const file = (name: string) => join(dir, name)
+  copyFileSync(server.cert, file('broker.crt'))
+  copyFileSync(server.key, file('broker.key'))
+  copyFileSync(pki.ca, file('ca.crt'))
+  const conf = `listener ${port} 127.0.0.1
+cafile ca.crt
+certfile broker.crt
+keyfile broker.key
+require_certificate true
+use_identity_as_username true
+${userLine}`
+  writeFileSync(file('m.conf'), conf)
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = (who: { cert: string; key: string }, serverCa = pki.ca) => [
+    '-h',
+    '127.0.0.1',
+    '-p',
+    `${port}`,
+    '-t',
+    't',
+    '--cafile',
+    serverCa,
+    '--cert',
+    who.cert,
+    '--key',
+    who.key
+  ]
+  await subscriber(t, broker, 'first', at(first))
+  await subscriber(t, broker, 'second', at(second))
+  t.not((await run(t, 'mosquitto_pub', [...at(stranger), '-m', 'x'])).status, 0)
+
+  // A revocation list: one of two is on it.
+  copyFileSync(await pki.revoke(first), file('ca.crl'))
+  writeFileSync(file('m.conf'), `${conf}crlfile ca.crl\n`)
+  await reload(broker, /: Config reloaded, 1 client disconnected\.$/)
+  await broker.line(/: Client first \[127\.0\.0\.1:\d+\] disconnected: /)
+  t.not((await run(t, 'mosquitto_pub', [...at(first), '-m', 'x'])).status, 0)
+  await broker.line(/rejected, certificate is revoked .*subject CN=first/)
+
+  // Another CA for clients, another certificate for the broker.
+  const renewed = await pki.server({ file: 'renewed', ca: other })
+  copyFileSync(renewed.cert, file('broker.crt'))
+  copyFileSync(renewed.key, file('broker.key'))
+  copyFileSync(other.cert, file('ca.crt'))
+  writeFileSync(file('m.conf'), conf)
+  await reload(broker, /: Config reloaded, 1 client disconnected\.$/)
+  await broker.line(/: Client second \[127\.0\.0\.1:\d+\] disconnected: /)
+  await must(t, 'mosquitto_pub', [...at(stranger, other.cert), '-m', 'x'])
+  t.not((await run(t, 'mosquitto_pub', [...at(second, other.cert), '-m', 'x'])).status, 0)
+
+  // A key that does not fit: everything stays.
+  copyFileSync(server.key, file('broker.key'))
+  await reload(broker, refused)
+  await must(t, 'mosquitto_pub', [...at(stranger, other.cert), '-m', 'x'])
+})
+
+t.test('a new or a missing listener waits for a restart, and the log says so', async t => {
+  const [first, second] = [await freePort(), await freePort()]
+  const dir = t.testdir({ 'm.conf': `allow_anonymous true\nlistener ${first} 127.0.0.1\n${userLine}` })
+  const broker = await startBroker(t, ['-c', 'm.conf'], { cwd: dir })
+  writeFileSync(join(dir, 'm.conf'), `allow_anonymous true\nlistener ${second} 127.0.0.1\n${userLine}`)
+  await reload(broker, reloaded)
+  await broker.line(new RegExp(`The new listener on port ${second} on 127\\.0\\.0\\.1 is opened at the next restart`))
+  await broker.line(new RegExp(`The listener on port ${first} on 127\\.0\\.0\\.1 is no longer configured`))
+  await must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${first}`, '-t', 't', '-m', 'x'])
+})
+
+t.test('log options change at a reload, and the log file is opened anew', async t => {
+  const port = await freePort()
+  const dir = t.testdir({ 'm.conf': `listener ${port} 127.0.0.1\nlog_dest stderr\nlog_dest file broker.log\n${userLine}` })
+  const broker = await startBroker(t, ['-c', 'm.conf'], { cwd: dir })
+  writeFileSync(join(dir, 'm.conf'), `listener ${port} 127.0.0.1\nlog_timestamp false\n${userLine}`)
+  await reload(broker, /^Config reloaded, 0 clients disconnected\.$/)
+})

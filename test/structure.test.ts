@@ -1,0 +1,154 @@
+// The house rules of the layers, kept by a test: imports point down, no cycles, every foreign package has one home, and no room touches what is not its own.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import t from 'tap'
+
+/** The first pattern that matches a file gives its layer; a file may import its own layer's folder and every layer below. */
+const layers: readonly [layer: number, files: RegExp][] = [
+  [0, /^(errors|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
+  [1, /^reload\.ts$|^(config|auth)\/|^pki\/(library|names|profiles|authority|x509)\.ts$/],
+  [2, /^(snapshot|log|log-sinks|keylog)\.ts$|^(broker|store|net)\/|^pki\/(files|development)\.ts$/],
+  [3, /^server\.ts$/],
+  [4, /^index\.ts$|^cli\//]
+]
+
+/** Foreign packages and the files that may import them. */
+const homes: Readonly<Record<string, RegExp>> = {
+  aedes: /^broker\/broker\.ts$/,
+  ioredis: /^store\/redis\.ts$/,
+  'aedes-persistence-redis': /^store\/redis\.ts$/,
+  pino: /^log(-sinks)?\.ts$/,
+  strftime: /^log\.ts$/,
+  'hash-wasm': /^auth\/password-worker\.ts$/,
+  '@peculiar/x509': /^pki\/library\.ts$/,
+  'reflect-metadata': /^pki\/library\.ts$/
+}
+
+/** Engines get values and give values: no file, socket or process. The exceptions say why. */
+const forbiddenInEngines = /^node:(fs|net|tls|http|https|dgram|child_process|worker_threads|process|timers)/
+const engineExceptions: Readonly<Record<string, string>> = {
+  'pki/names.ts': 'node:net for isIP, a pure function',
+  'auth/password-hash.ts': 'hashing belongs into threads of its own',
+  'auth/password-worker.ts': 'is such a thread'
+}
+
+/** Edges between rooms of one layer, each with its reason. */
+const sideways: Readonly<Record<string, string>> = {
+  'log.ts -> log-sinks.ts': 'one room without a folder',
+  'snapshot.ts -> net/tls.ts': 'what a TLS listener works with is part of the snapshot',
+  'broker/broker.ts -> store/persistence.ts': 'the contract between the two'
+}
+
+interface Source {
+  readonly path: string
+  readonly text: string
+  readonly imports: readonly string[]
+}
+
+const root = join(process.cwd(), 'src')
+
+const sources: readonly Source[] = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  .filter(path => path.endsWith('.ts'))
+  .map(path => {
+    const text = readFileSync(join(root, path), 'utf8')
+    const found = [
+      ...text.matchAll(/(?:^|\n)(?:import|export)[^'"\n;]*(?:\n[^'"]*?)??from '([^']+)'|import\('([^']+)'\)|(?:^|\n)import '([^']+)'/g)
+    ]
+    return { path, text, imports: found.map(match => match[1] ?? match[2] ?? match[3] ?? '') }
+  })
+
+const isOurs = (specifier: string): boolean => specifier.startsWith('.')
+const target = (source: Source, specifier: string): string =>
+  relative(root, join(root, dirname(source.path), specifier)).replace(/\.js$/, '.ts')
+const layerOf = (path: string): number | undefined => layers.find(([, files]) => files.test(path))?.[0]
+
+t.test('every file has a layer', async t => {
+  t.ok(sources.length > 20)
+  t.same(
+    sources.filter(({ path }) => layerOf(path) === undefined).map(({ path }) => path),
+    []
+  )
+})
+
+t.test('imports point down, or stay in their folder', async t => {
+  const upward = sources.flatMap(source =>
+    source.imports.filter(isOurs).flatMap(specifier => {
+      const to = target(source, specifier)
+      const [from, below] = [layerOf(source.path) ?? -1, layerOf(to) ?? 99]
+      const sameFolder = dirname(source.path) === dirname(to) && dirname(to) !== '.'
+      return below < from || (below === from && (sameFolder || from === 0 || `${source.path} -> ${to}` in sideways))
+        ? []
+        : [`${source.path} -> ${to}`]
+    })
+  )
+  t.same(upward, [])
+})
+
+t.test('no import leads back to where it started', async t => {
+  const graph = new Map(sources.map(source => [source.path, source.imports.filter(isOurs).map(specifier => target(source, specifier))]))
+  const done = new Set<string>()
+  const cycles: string[] = []
+  const visit = (path: string, trail: readonly string[]): void => {
+    if (trail.includes(path)) cycles.push([...trail.slice(trail.indexOf(path)), path].join(' -> '))
+    else if (!done.has(path)) {
+      for (const next of graph.get(path) ?? []) visit(next, [...trail, path])
+      done.add(path)
+    }
+  }
+  for (const path of graph.keys()) visit(path, [])
+  t.same(cycles, [])
+})
+
+t.test('a foreign package is imported in its home only', async t => {
+  const strays = sources.flatMap(({ path, imports }) =>
+    imports
+      .filter(specifier => !isOurs(specifier) && !specifier.startsWith('node:'))
+      .filter(specifier => !homes[specifier]?.test(path))
+      .map(specifier => `${path} imports ${specifier}`)
+  )
+  t.same(strays, [])
+})
+
+t.test('every dependency of the package has a home', async t => {
+  const manifest: { dependencies: Record<string, string> } = JSON.parse(readFileSync('package.json', 'utf8'))
+  t.same(Object.keys(manifest.dependencies).sort(), Object.keys(homes).sort())
+})
+
+t.test('engines touch no file, socket, thread or process', async t => {
+  const touching = sources
+    .filter(({ path }) => layerOf(path) === 1 && !(path in engineExceptions))
+    .flatMap(({ path, text, imports }) => [
+      ...imports.filter(specifier => forbiddenInEngines.test(specifier)).map(specifier => `${path} imports ${specifier}`),
+      ...(/\bprocess\./.test(withoutComments(text)) ? [`${path} uses process`] : []),
+      ...(/\bset(Timeout|Interval|Immediate)\(/.test(withoutComments(text)) ? [`${path} sets a timer`] : [])
+    ])
+  t.same(touching, [])
+})
+
+t.test('only named exports, and relative imports end in .js', async t => {
+  const wrong = sources.flatMap(({ path, text, imports }) => [
+    ...(/^export default/m.test(text) ? [`${path} has a default export`] : []),
+    ...imports.filter(specifier => isOurs(specifier) && !specifier.endsWith('.js')).map(specifier => `${path} imports ${specifier}`)
+  ])
+  t.same(wrong, [])
+})
+
+t.test('every error code is used, and used only as the table has it', async t => {
+  const table = readFileSync(join(root, 'errors.ts'), 'utf8')
+  const codes = [...table.matchAll(/^ {2}(ERR_[A-Z0-9_]+):/gm)].map(match => match[1] ?? '')
+  t.ok(codes.length > 10)
+  const used = new Set(
+    sources
+      .filter(({ path }) => path !== 'errors.ts')
+      .flatMap(({ text }) => [...text.matchAll(/'(ERR_[A-Z0-9_]+)'/g)].map(match => match[1]))
+  )
+  t.same(
+    codes.filter(code => !used.has(code)),
+    []
+  )
+})
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/\/\/.*$/gm, '')
+}
