@@ -65,7 +65,7 @@ export function parseRevocationList(der: Buffer): RevocationList {
   if (signed === undefined || algorithm === undefined || !encodingOf(container, algorithm).equals(fields.algorithm)) {
     throw new DerError('the two signature algorithms differ')
   }
-  const isSigned = signatureCheck(encodingOf(container, signed), algorithm, contentOf(signature, tags.bitString).subarray(1))
+  const isSigned = signatureCheck(encodingOf(container, signed), algorithm, readBitString(signature))
   const verdicts = new Map<string, boolean>()
   const { entries, ...rest } = fields
   return {
@@ -89,6 +89,13 @@ export function parseRevocationList(der: Buffer): RevocationList {
       return verdict
     }
   }
+}
+
+// A signature is whole bytes: the count of unused bits in front of them is 0.
+function readBitString(element: DerElement | undefined): Buffer {
+  const content = contentOf(element, tags.bitString)
+  if (content[0] !== 0) throw new DerError('signature of another form')
+  return content.subarray(1)
 }
 
 // A list has one signer, or a few while a CA changes its key; peers may show look-alikes without end.

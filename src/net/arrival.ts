@@ -8,9 +8,9 @@ import type { ClientCertificate, Connection } from '../auth/identity.js'
 import type { ListenerConfig } from '../config/types.js'
 import { systemCode } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { type HandshakeFault, handshakeFault, handshakeFaults } from './handshake-fault.js'
+import { handshakeFault, handshakeFaults } from './handshake-fault.js'
 import type { HandshakeGate, Leave } from './handshake-gate.js'
-import { judgePeer, type PeerVerdict, recheckPeer } from './peer.js'
+import { judgePeer, recheckPeer } from './peer.js'
 import type { TlsMaterial } from './tls.js'
 
 /** What an arrival needs of its listener. */
@@ -28,6 +28,13 @@ export interface Reception {
   /** The arrival is over, either way. */
   settled(socket: Socket): void
   handOver(stream: Duplex, connection: Connection): void
+}
+
+interface Refusal {
+  readonly reason: string
+  readonly words: string
+  readonly subject?: string
+  readonly issuer?: string
 }
 
 interface Peer {
@@ -64,8 +71,10 @@ export class Arrival {
   /** Starts the handshake as soon as there is a place for it. */
   beginTls(server: TlsServer, material: TlsMaterial): void {
     this.#material = material
-    this.#leave = this.#reception.gate.enter(this.#peer.remoteAddress, () => server.emit('connection', this.#socket))
-    if (this.#leave === undefined) this.#refuse(handshakeFaults.noPlace)
+    const leave = this.#reception.gate.enter(this.#peer.remoteAddress, () => server.emit('connection', this.#socket))
+    if (leave === undefined) this.#refuse(handshakeFaults.noPlace)
+    else if (this.#stage === 'done') leave()
+    else this.#leave = leave
   }
 
   /** The handshake is complete. */
@@ -75,8 +84,9 @@ export class Arrival {
       stream.destroy()
       return
     }
-    this.#leave?.()
-    const verdict = this.#judge(stream)
+    this.#freePlace()
+    if (this.#material === undefined) throw new TypeError('handshake without beginTls')
+    const verdict = judgePeer(stream, this.#material, this.#reception.now())
     if (verdict.ok) this.#awaitFirstByte(stream, verdict.certificate)
     else this.#refuse(verdict)
   }
@@ -93,16 +103,6 @@ export class Arrival {
     this.#socket.destroy()
   }
 
-  #judge(stream: TLSSocket): PeerVerdict | (HandshakeFault & { ok: false }) {
-    const { material } = this.#reception
-    const now = this.#reception.now()
-    if (this.#material === undefined || material === undefined) {
-      return { ok: false, reason: 'handshake-error', words: 'the listener was changed during the handshake' }
-    }
-    const verdict = judgePeer(stream, this.#material, now)
-    return verdict.ok && material !== this.#material ? recheckPeer(verdict.certificate, material, now) : verdict
-  }
-
   #awaitFirstByte(stream: Socket, certificate?: ClientCertificate): void {
     this.#stage = 'silent'
     const onReadable = (): void => {
@@ -114,11 +114,25 @@ export class Arrival {
         this.#refuseTls()
         return
       }
+      const objection = this.#objection(certificate)
+      if (objection !== undefined) {
+        this.#refuse(objection)
+        return
+      }
       this.#finish()
       stream.unshift(chunk)
       this.#reception.handOver(stream, this.#describe(stream, certificate))
     }
     stream.on('readable', onReadable)
+  }
+
+  /** Whoever looks after open connections at a reload does not know of this one yet: what has changed since counts here. */
+  #objection(certificate: ClientCertificate | undefined): Refusal | undefined {
+    const { material } = this.#reception
+    if (material === this.#material) return undefined
+    if (material === undefined || this.#material === undefined) return handshakeFaults.changed
+    const verdict = recheckPeer(certificate, material, this.#reception.now())
+    return verdict.ok ? undefined : verdict
   }
 
   #describe(stream: Socket, certificate: ClientCertificate | undefined): Connection {
@@ -128,10 +142,16 @@ export class Arrival {
     return Object.freeze({ ...connection, tls: Object.freeze(tls) })
   }
 
-  #refuse({ reason, words, ...names }: { reason: string; words: string; subject?: string; issuer?: string }): void {
+  #refuse({ reason, words, subject, issuer }: Refusal): void {
     if (this.#stage === 'done') return
     this.#finish()
-    this.#reception.log.write('rejected', { ...this.#peer, port: this.#reception.port, reason, words, ...names })
+    this.#reception.log.write('rejected', {
+      ...this.#peer,
+      port: this.#reception.port,
+      reason,
+      words,
+      ...(subject && issuer && { subject, issuer })
+    })
     this.#socket.destroy()
   }
 
@@ -157,11 +177,15 @@ export class Arrival {
     this.#socket.destroy()
   }
 
+  #freePlace(): void {
+    this.#leave?.()
+    this.#leave = undefined
+  }
+
   #finish(): void {
     this.#stage = 'done'
     clearTimeout(this.#timer)
-    this.#leave?.()
-    this.#leave = undefined
+    this.#freePlace()
     this.#reception.settled(this.#socket)
   }
 }

@@ -13,6 +13,7 @@ export type HandshakeReason =
   | 'closed'
   | 'timeout'
   | 'no-place'
+  | 'listener-changed'
   | 'handshake-error'
 
 export interface HandshakeFault {
@@ -42,7 +43,8 @@ const timedOut: HandshakeFault = { reason: 'timeout', words: 'handshake timed ou
 export const handshakeFaults = {
   closed,
   timedOut,
-  noPlace: { reason: 'no-place', words: 'too many handshakes are waiting' }
+  noPlace: { reason: 'no-place', words: 'too many handshakes are waiting' },
+  changed: { reason: 'listener-changed', words: 'TLS of this listener was switched on or off meanwhile' }
 } as const satisfies Record<string, HandshakeFault>
 
 // By `error.code`. The alerts are what the client sent us; their names in brackets help whoever searches for them.

@@ -7,7 +7,7 @@ interface Queue {
   readonly waiting: Set<() => void>
 }
 
-/** To be called once, when the handshake is over or given up. */
+/** Frees the place when the handshake is over or given up. A second call does nothing. */
 export type Leave = () => void
 
 export class HandshakeGate {
@@ -17,6 +17,11 @@ export class HandshakeGate {
   readonly #queues = new Map<string, Queue>()
   #running = 0
   #waiting = 0
+
+  /** Handshakes that run now. */
+  get running(): number {
+    return this.#running
+  }
 
   constructor(places = 256, waitingPlaces = 4096) {
     this.#places = places
@@ -30,6 +35,7 @@ export class HandshakeGate {
     if (mustWait && (this.#waiting >= this.#waitingPlaces || queue.waiting.size >= quarterOf(this.#waitingPlaces))) return undefined
     this.#queues.set(address, queue)
     let running = false
+    let left = false
     const begin = (): void => {
       running = true
       queue.running += 1
@@ -41,6 +47,8 @@ export class HandshakeGate {
       this.#waiting += 1
     } else begin()
     return () => {
+      if (left) return
+      left = true
       if (running) {
         queue.running -= 1
         this.#running -= 1

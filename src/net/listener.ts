@@ -78,6 +78,7 @@ class OpenListener implements Listener, Reception {
 
   constructor(setup: ListenerSetup, host: ListenerHost) {
     this.log = host.log
+    assertComplete(setup)
     this.gate = host.gate ?? new HandshakeGate()
     this.patience = host.handshakeTimeout ?? defaultPatience
     this.#host = host
@@ -111,6 +112,7 @@ class OpenListener implements Listener, Reception {
   }
 
   update(setup: ListenerSetup): void {
+    assertComplete(setup)
     const { material } = this
     if (material !== undefined && material.digest === setup.material?.digest) {
       this.#setup = { ...setup, material }
@@ -197,6 +199,11 @@ class OpenListener implements Listener, Reception {
     if (this.#host.onKeylog !== undefined) server.on('keylog', line => this.#host.onKeylog?.(line))
     return server
   }
+}
+
+/** Never plain MQTT where TLS is configured. */
+function assertComplete({ config, material }: ListenerSetup): void {
+  if ((config.tls === undefined) !== (material === undefined)) throw new TypeError('config.tls and material go together')
 }
 
 const exceeds = (count: number, limit: number): boolean => limit > 0 && count > limit

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { type Socket, connect as tcpConnect } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import type { Connection } from '../../dist/auth/identity.js'
 import type { ListenerConfig, TlsConfig } from '../../dist/config/types.js'
 import { type Log, type LogEventName, logEvents } from '../../dist/log-events.js'
@@ -132,19 +133,19 @@ export async function testListener(
 
 const connack = Buffer.from([0x20, 0x02, 0x00, 0x00])
 export const connect = Buffer.from('100d00044d515454040200000001' + '61', 'hex')
-const disconnectPacket = 0xe0
+export const disconnect = Buffer.from('e000', 'hex')
 
 function greet(stream: Duplex): void {
   stream.on('error', () => {})
   stream.once('data', (bytes: Buffer) => {
     stream.write(connack)
-    if (bytes.at(-2) === disconnectPacket) stream.end()
+    if (bytes.subarray(-2).equals(disconnect)) stream.end()
   })
   stream.on('data', () => {})
 }
 
 /** Runs a real client to its end: exit status and everything that it printed. */
-export function run(command: string, args: readonly string[], input?: string): Promise<{ status: number | null; output: string }> {
+export function run(command: string, args: readonly string[], input?: string | Buffer): Promise<{ status: number | null; output: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] })
     const timer = setTimeout(() => child.kill(), 15_000)
@@ -167,6 +168,37 @@ export function run(command: string, args: readonly string[], input?: string): P
 /** Publishes with the real mosquitto_pub. */
 export function publish(port: number, ...args: readonly string[]): Promise<{ status: number | null; output: string }> {
   return run('mosquitto_pub', ['-h', 'localhost', '-p', String(port), '-t', 'a', '-m', 'b', ...args])
+}
+
+export interface TlsClient {
+  readonly socket: TLSSocket
+  /** Was its CONNECT answered before the connection closed? */
+  readonly isAccepted: boolean
+  readonly isReused: boolean
+  /** The last ticket that it got. */
+  readonly session: Buffer | undefined
+}
+
+/** Connects with Node's TLS, sends CONNECT and waits for the CONNACK or the end. */
+export function tlsClient(t: TestScope, port: number, options: ConnectionOptions): Promise<TlsClient> {
+  return new Promise(resolve => {
+    let session: Buffer | undefined
+    let isReused = false
+    const socket = tlsConnect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...options }, () => {
+      isReused = socket.isSessionReused()
+      socket.write(connect)
+    })
+    const settle = (isAccepted: boolean): void => resolve({ socket, isAccepted, isReused, session })
+    socket.on('session', ticket => {
+      session = ticket
+    })
+    socket.on('error', () => {})
+    socket.once('data', () => settle(true))
+    socket.once('close', () => settle(false))
+    t.teardown(() => {
+      socket.destroy()
+    })
+  })
 }
 
 /** A bare TCP connection. */

@@ -5,7 +5,7 @@ import t from 'tap'
 import { clientCertificate } from '../../dist/auth/certificate.js'
 import { recheckPeer } from '../../dist/net/peer.js'
 import { testPki } from '../helpers/pki.js'
-import { connect, materialOf, publish, run, testListener, tlsConfig, until } from '../helpers/tls-listener.js'
+import { connect, disconnect, materialOf, publish, run, testListener, tlsConfig, until } from '../helpers/tls-listener.js'
 
 t.test('a client with a certificate of the CA comes in, and its CN, subject and dates are known', async t => {
   const pki = await testPki(t)
@@ -239,7 +239,7 @@ t.test('certificates made by plain OpenSSL commands, X.509 v1 and RSA, work both
   t.equal(accepted[0]?.connection.tls?.certificate?.subject, 'CN=localhost,O=Casa,C=ES')
 
   const small = ['-tls1_2', '-cipher', 'ECDHE-RSA-AES128-GCM-SHA256', '-quiet', '-cert', `${dir}/device.crt`, '-key', `${dir}/device.key`]
-  await run('openssl', ['s_client', '-connect', `localhost:${listener.port}`, ...small], connect.toString('latin1'))
+  await run('openssl', ['s_client', '-connect', `localhost:${listener.port}`, ...small], Buffer.concat([connect, disconnect]))
   await until(
     () => accepted.length === 2,
     () => 'the second connection'

@@ -1,0 +1,156 @@
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { HandshakeGate } from '../../dist/net/handshake-gate.js'
+import { testPki } from '../helpers/pki.js'
+import { dial, publish, run, testListener, tlsClient, tlsConfig, until } from '../helpers/tls-listener.js'
+
+t.test('each failed handshake gives one line with its reason, with real clients', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server({ names: ['localhost'] })
+  const stranger = await pki.authority('Stranger')
+  const client = await pki.client('dev')
+  const own = ['--cert', client.cert, '--key', client.key]
+  const at = (value: string) => ({ value, at: { file: 'mosquitto.conf', line: 7 } })
+  const sClient = (port: number, ...args: string[]) => run('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, ...args])
+  const cases: [what: string, reason: RegExp, attempt: (port: number) => Promise<unknown>, rest?: Parameters<typeof tlsConfig>[1]][] = [
+    ['plain MQTT', /client speaks plain MQTT on a TLS port/, port => publish(port)],
+    ['HTTP', /client speaks HTTP on a TLS port/, port => run('curl', ['-s', `http://127.0.0.1:${port}/`])],
+    [
+      'another CA',
+      /client does not trust our certificate \(TLS alert unknown_ca\)/,
+      port => publish(port, '--cafile', stranger.cert, ...own)
+    ],
+    ['another CA, curl', /client does not trust our certificate/, port => run('curl', ['-s', `https://127.0.0.1:${port}/`])],
+    [
+      'another CA, TLS 1.2',
+      /client does not trust our certificate/,
+      port => sClient(port, '-tls1_2', '-verify_return_error', '-CAfile', stranger.cert)
+    ],
+    [
+      'a host name that is not in the certificate',
+      /client does not accept our certificate, mostly because the host name that it connects to is not in it/,
+      port => run('mosquitto_pub', ['-h', '127.0.0.1', '-p', String(port), '-t', 'a', '-m', 'b', '--cafile', pki.ca, ...own])
+    ],
+    ['TLS 1.1', /no TLS version in common/, port => sClient(port, '-tls1_1', '-cipher', 'DEFAULT@SECLEVEL=0')],
+    ['TLS 1.2 where 1.3 is demanded', /no TLS version in common/, port => sClient(port, '-tls1_2'), { minVersion: 'TLSv1.3' }],
+    ['no cipher', /no cipher in common/, port => sClient(port, '-tls1_2', '-cipher', 'AES128-SHA'), { ciphers: at('ECDHE+AESGCM') }],
+    ['no TLS 1.3 suite', /no cipher in common/, port => sClient(port, '-tls1_3', '-ciphersuites', 'TLS_AES_128_CCM_SHA256')],
+    ['connect and close', /client closed the connection during the handshake/, async port => (await dial(t, port)).end()],
+    [
+      'half a ClientHello and close',
+      /client closed the connection during the handshake/,
+      async port => (await dial(t, port)).end(Buffer.from('1603010200', 'hex'))
+    ],
+    [
+      'half a ClientHello and reset',
+      /client closed the connection during the handshake/,
+      async port => {
+        const socket = await dial(t, port)
+        socket.write(Buffer.from('1603010200', 'hex'), () => socket.resetAndDestroy())
+      }
+    ],
+    ['rubbish', /TLS handshake failed: |client speaks/, async port => (await dial(t, port)).end(Buffer.from('16030100050102030405', 'hex'))]
+  ]
+  for (const [what, reason, attempt, rest] of cases) {
+    const { listener, accepted, log } = await testListener(t, { tls: tlsConfig({ ...server, cafile: pki.ca }, rest) })
+    await attempt(listener.port)
+    t.match(await log.waitFor('rejected'), reason, what)
+    await until(
+      () => listener.connections === 0,
+      () => 'the end of the connection'
+    )
+    t.equal(log.of('rejected').length, 1, `${what}: one line`)
+    t.match(log.of('rejected')[0], /^Connection from 127\.0\.0\.1:\d+ rejected, [^()]+( \(.*\))?\.$/)
+    t.equal(log.lines.length, 4, `${what}: no further line`)
+    t.equal(accepted.length, 0)
+    await listener.close()
+  }
+
+  const { listener, accepted } = await testListener(t, { tls: tlsConfig({ ...server, cafile: pki.ca }) })
+  const args = ['-h', '127.0.0.1', '-p', String(listener.port), '-t', 'a', '-m', 'b', '--cafile', pki.ca, ...own]
+  t.equal((await run('mosquitto_pub', ['--insecure', ...args])).status, 0)
+  t.equal(accepted.length, 1, 'with --insecure it does not look at the name')
+})
+
+t.test('who says nothing is sent away after a while, at every stage', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  const tls = await testListener(t, { tls: tlsConfig(server), host: { handshakeTimeout: 300 } })
+  await dial(t, tls.listener.port)
+  t.match(await tls.log.waitFor('rejected'), /rejected, handshake timed out\.$/)
+  const stalled = await dial(t, tls.listener.port)
+  stalled.write(Buffer.from('1603010200', 'hex'))
+  t.match(await tls.log.waitFor('rejected', 2), /rejected, handshake timed out\.$/)
+
+  const { connect } = await import('node:tls')
+  const silent = connect({ port: tls.listener.port, host: '127.0.0.1', rejectUnauthorized: false })
+  silent.on('error', () => {})
+  t.match(await tls.log.waitFor('leftBeforeConnect'), /^Client <unknown> \[127\.0\.0\.1:\d+\] disconnected: exceeded timeout\.$/)
+
+  const plain = await testListener(t, { host: { handshakeTimeout: 300 } })
+  await dial(t, plain.listener.port)
+  t.match(await plain.log.waitFor('leftBeforeConnect'), /disconnected: exceeded timeout\.$/)
+  ;(await dial(t, plain.listener.port)).end()
+  t.match(await plain.log.waitFor('leftBeforeConnect', 2), /disconnected: connection closed by client\.$/)
+  await until(
+    () => tls.listener.connections + plain.listener.connections === 0,
+    () => 'the end of all connections'
+  )
+})
+
+t.test('handshakes beyond the limit wait for a place, and a stalled one does not hold it for ever', async t => {
+  const pki = await testPki(t)
+  const client = await pki.client('dev')
+  const gate = new HandshakeGate(1, 100)
+  const { listener, log, accepted } = await testListener(t, {
+    tls: tlsConfig({ ...(await pki.server()), cafile: pki.ca }),
+    host: { gate, handshakeTimeout: 1000 }
+  })
+  await dial(t, listener.port)
+  await log.waitFor('accepted')
+  const credentials = { cert: readFileSync(client.cert), key: readFileSync(client.key) }
+  const waiting = await Promise.all(Array.from({ length: 5 }, () => tlsClient(t, listener.port, credentials)))
+  t.match(log.of('rejected'), [/handshake timed out/])
+  t.ok(waiting.filter(({ isAccepted }) => isAccepted).length > 0)
+  t.equal(accepted.length, waiting.filter(({ isAccepted }) => isAccepted).length)
+  t.equal(gate.running, 0, 'every place is free again')
+})
+
+t.test('a connection beyond all waiting places is closed with a line', async t => {
+  const pki = await testPki(t)
+  const { listener, log } = await testListener(t, {
+    tls: tlsConfig(await pki.server()),
+    host: { gate: new HandshakeGate(1, 4) }
+  })
+  await dial(t, listener.port)
+  await dial(t, listener.port)
+  await dial(t, listener.port)
+  t.match(await log.waitFor('rejected'), /rejected, too many handshakes are waiting\.$/)
+  await until(
+    () => listener.connections === 2,
+    () => 'the end of the third'
+  )
+})
+
+t.test('the gate: places are kept, addresses take turns, and none takes more than a quarter', t => {
+  const gate = new HandshakeGate(4, 8)
+  const started: string[] = []
+  const enter = (address: string) => gate.enter(address, () => started.push(address))
+  const flood = Array.from({ length: 4 }, () => enter('flood'))
+  t.same(started, ['flood'])
+  t.equal(flood.filter(leave => leave === undefined).length, 1, 'one runs, two wait, one is turned away')
+  enter('a')
+  enter('b')
+  enter('c')
+  t.same(started, ['flood', 'a', 'b', 'c'])
+  const d = enter('d')
+  t.same(started.length, 4, 'all places are taken')
+  flood[0]?.()
+  t.same(started.at(-1), 'flood', 'its own next one, which came first')
+  flood[1]?.()
+  t.same(started.at(-1), 'd', 'then the other one’s turn')
+  d?.()
+  t.same(started.at(-1), 'flood')
+  t.equal(started.length, 7)
+  t.end()
+})
