@@ -76,7 +76,7 @@ export function parseRevocationList(der: Buffer): RevocationList {
     size: entries.offsets.size,
     revokedAt: serial => {
       const entry = entries.offsets.get(serial)
-      return entry === undefined ? undefined : readTime(childrenOf(readElement(entries.content, entry))[1])
+      return entry === undefined ? undefined : revocationTime(readElement(entries.content, entry), rest.thisUpdate)
     },
     isSignedBy: issuer => {
       if (issuer.fields.keyUsage?.crlSign === false) return false
@@ -152,6 +152,15 @@ function readEntries(list: DerElement | undefined): Entries {
     offsets.set(integerKey(contentOf(serial, tags.integer)), entry.start)
   }
   return { content, offsets }
+}
+
+/** An entry counts whatever its date looks like: it was there when the list was made. */
+function revocationTime(entry: DerElement, thisUpdate: Date): Date {
+  try {
+    return readTime(childrenOf(entry)[1])
+  } catch {
+    return thisUpdate
+  }
 }
 
 const oids = {

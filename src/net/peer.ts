@@ -45,18 +45,14 @@ export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): 
   const x509 = socket.getPeerX509Certificate()
   // Asked first and apart: Node calls a resumed TLS 1.3 session authorized even when its client never sent a certificate.
   if (x509 === undefined) return noCertificate
-  let leaf: Certificate
-  let sent: readonly Certificate[]
-  try {
-    leaf = toCertificate(x509)
-    sent = sentWith(x509).map(toCertificate)
-  } catch (error) {
-    return { ok: false, reason: 'unreadable', words: `client sent a certificate that cannot be read (${errorMessage(error)})` }
-  }
-  if (socket.authorized !== true) return diagnose(leaf, sent, material, now, String(socket.authorizationError))
-  // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is.
-  const isSettled = !socket.isSessionReused() && material.revocation === undefined && sent.length === 0
-  return isSettled ? { ok: true, certificate: clientCertificate(x509) } : judgeCertificate(leaf, sent, material, now)
+  return orUnreadable(() => {
+    const leaf = toCertificate(x509)
+    const sent = sentWith(x509).map(toCertificate)
+    if (socket.authorized !== true) return diagnose(leaf, sent, material, now, String(socket.authorizationError))
+    // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is.
+    const isSettled = !socket.isSessionReused() && material.revocation === undefined && sent.length === 0
+    return isSettled ? { ok: true, certificate: clientCertificate(x509) } : judgeCertificate(leaf, sent, material, now)
+  })
 }
 
 /**
@@ -66,9 +62,20 @@ export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): 
 export function recheckPeer(certificate: ClientCertificate | undefined, material: TlsMaterial, now: Date): PeerVerdict {
   if (!material.requireCertificate) return { ok: true, ...(certificate && { certificate }) }
   if (certificate === undefined) return noCertificate
-  const leaf = toCertificate(new X509Certificate(certificate.raw))
-  const sent = (certificate.chain ?? []).map(der => toCertificate(new X509Certificate(der)))
-  return judgeCertificate(leaf, sent, material, now)
+  return orUnreadable(() => {
+    const leaf = toCertificate(new X509Certificate(certificate.raw))
+    const sent = (certificate.chain ?? []).map(der => toCertificate(new X509Certificate(der)))
+    return judgeCertificate(leaf, sent, material, now)
+  })
+}
+
+/** Whatever OpenSSL lets through and we can't read is a no, never an exception. */
+function orUnreadable(judge: () => PeerVerdict): PeerVerdict {
+  try {
+    return judge()
+  } catch (error) {
+    return { ok: false, reason: 'unreadable', words: `client sent a certificate that cannot be read (${errorMessage(error)})` }
+  }
 }
 
 const noCertificate: PeerRefusal = { ok: false, reason: 'no-certificate', words: 'client did not send a certificate' }

@@ -173,6 +173,30 @@ t.test('a certificate that a certificate without CA flag has signed is refused',
   t.equal(accepted.length, 0)
 })
 
+t.test('a certificate that OpenSSL finds too weak is refused, and the line says so', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  const client = await pki.client('dev')
+  const path = join(pki.dir, 'sha1')
+  await run('openssl', ['req', '-new', '-key', client.key, '-subj', '/CN=weak', '-out', `${path}.csr`])
+  const signer = ['-CA', pki.ca, '-CAkey', pki.root.key, '-CAcreateserial', '-days', '9']
+  await run('openssl', ['x509', '-req', '-sha1', '-in', `${path}.csr`, ...signer, '-out', `${path}.crt`])
+  const { listener, log, accepted } = await testListener(t, { tls: tlsConfig({ ...server, cafile: pki.ca }) })
+  await run('openssl', [
+    's_client',
+    '-connect',
+    `localhost:${listener.port}`,
+    '-cipher',
+    'DEFAULT@SECLEVEL=0',
+    '-cert',
+    `${path}.crt`,
+    '-key',
+    client.key
+  ])
+  t.match(await log.waitFor('rejected'), /not accepted by OpenSSL: key too small, hash too weak, .* \(subject CN=weak, issuer CN=Test CA\)/)
+  t.equal(accepted.length, 0)
+})
+
 t.test('without require_certificate no certificate is asked for', async t => {
   const pki = await testPki(t)
   const server = await pki.server()
