@@ -2,15 +2,17 @@
 // the only place that wires the parts.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import type { Connection } from './auth/identity.js'
 import { openPasswordHasher, type PasswordHasher } from './auth/password-hash.js'
-import { type Admission, buildPolicy, type Policy } from './auth/policy.js'
+import { buildPolicy, type Policy } from './auth/policy.js'
 import { LoginThrottle } from './auth/throttle.js'
-import { Broker, type BrokerLimits, type ClientFacts, type DisconnectReason } from './broker/broker.js'
+import { Broker, type BrokerLimits, type ClientFacts, type SlowVerdict, type Verdict } from './broker/broker.js'
 import type { Config, ListenerConfig, LogConfig, LogType } from './config/types.js'
 import { BrokerError, type Problem, ProblemsError } from './errors.js'
 import { type KeylogFile, openKeylog } from './keylog.js'
 import { type OpenLog, openLog } from './log.js'
-import type { Log } from './log-events.js'
+import type { Log, LogFields } from './log-events.js'
 import type { BoundAddress } from './net/bind.js'
 import { type ConnectionTotal, type Listener, type ListenerSetup, openListener } from './net/listener.js'
 import { recheckPeer } from './net/peer.js'
@@ -44,6 +46,12 @@ export interface ServerOptions {
 interface Enforcement {
   snapshot: ListenerSnapshot
   policy: Policy
+}
+
+interface Reload {
+  readonly problems: readonly Problem[]
+  /** Resolves with how many clients had to go; absent: nothing was applied. */
+  readonly ended?: Promise<number>
 }
 
 export class Server {
@@ -119,10 +127,13 @@ export class Server {
    * Reads the configuration and all its files again, and applies them at once or, when anything is wrong, not at all. Resolves with what
    * was found: an `error` among it means that everything stays as it was.
    */
-  reload(): Promise<readonly Problem[]> {
-    const reloaded = this.#reloads.then(() => (this.#closed ? [] : this.#reload()))
-    this.#reloads = reloaded.catch(() => {})
-    return reloaded
+  async reload(): Promise<readonly Problem[]> {
+    const read = this.#reloads.then(() => (this.#closed ? { problems: [] } : this.#reload()))
+    this.#reloads = read.catch(() => {})
+    const { problems, ended } = await read
+    // Judging may take long, where many passwords are to be hashed: the next reload does not wait for it.
+    if (ended !== undefined) this.log.write('reloaded', { disconnected: await ended })
+    return problems
   }
 
   /** Stops accepting, ends every connection, closes the store. Bounded in time; a second call waits for the first. */
@@ -131,7 +142,7 @@ export class Server {
     return this.#closed
   }
 
-  async #reload(): Promise<readonly Problem[]> {
+  async #reload(): Promise<Reload> {
     this.log.write('reloading', {})
     const { config, problems } = await readConfig(sourceOf(this.#options))
     const { snapshot, problems: found } = config ? await readSnapshot(config) : { problems: [] }
@@ -145,15 +156,13 @@ export class Server {
     }
     writeProblems(this.log, all)
     this.#apply(snapshot)
-    const disconnected = await this.broker.recheckClients(facts => this.#recheck(facts))
-    this.log.write('reloaded', { disconnected })
-    return all
+    return { problems: all, ended: this.broker.recheckClients(facts => this.#recheck(facts)) }
   }
 
-  #refuseReload(problems: readonly Problem[]): readonly Problem[] {
+  #refuseReload(problems: readonly Problem[]): Reload {
     writeProblems(this.log, problems)
     this.log.write('reloadRefused', {})
-    return problems
+    return { problems }
   }
 
   // Everything that could fail has been done: from here on it is assignments.
@@ -172,6 +181,8 @@ export class Server {
     const listener = this.#listeners.get(listenerKey(snapshot.config))
     if (!listener) return
     const enforcement = this.#enforcementOf(listener.config)
+    const fields = enforcementFields(snapshot.config)
+    if (!isDeepStrictEqual(fields, enforcementFields(enforcement.snapshot.config))) this.log.write('listenerEnforces', fields)
     enforcement.snapshot = snapshot
     enforcement.policy = this.#buildPolicy(snapshot)
     this.#enforced.set(snapshot.config, enforcement)
@@ -179,17 +190,14 @@ export class Server {
   }
 
   /** Would this client still come in by the door it came by? */
-  #recheck({ connection, admitted }: ClientFacts): Admission | DisconnectReason | Promise<Admission | DisconnectReason> {
+  #recheck({ connection, admitted }: ClientFacts): Verdict | SlowVerdict {
     const { snapshot, policy } = this.#enforcementOf(connection.listener)
-    if (snapshot.tls) {
-      const verdict = connection.tls && recheckPeer(connection.tls.certificate, snapshot.tls, new Date())
-      if (!verdict?.ok) return 'administrative-action'
-    }
-    return policy.recheck(connection, admitted)
+    return stillStands(connection, snapshot) ? policy.recheck(connection, admitted) : 'administrative-action'
   }
 
-  #buildPolicy({ config, acl, passwords }: ListenerSnapshot): Policy {
-    return buildPolicy({
+  #buildPolicy(snapshot: ListenerSnapshot): Policy {
+    const { config, acl, passwords } = snapshot
+    const policy = buildPolicy({
       listener: config,
       acl,
       passwords,
@@ -200,6 +208,12 @@ export class Server {
       now: () => performance.now(),
       sleep: milliseconds => sleep(milliseconds, undefined, { ref: false })
     })
+    return Object.freeze({
+      ...policy,
+      // The rest of a CONNECT may come, and its password be hashed, after a reload that judged only who was in.
+      authenticate: async (connection, credentials) =>
+        stillStands(connection, snapshot) ? policy.authenticate(connection, credentials) : { ok: false, refusal: 'not-authorised' }
+    } satisfies Policy)
   }
 
   #enforcementOf(listener: ListenerConfig): Enforcement {
@@ -222,15 +236,7 @@ export class Server {
       ...(keylog && { onKeylog: line => keylog.write(line) })
     })
     this.#listeners.set(listenerKey(config), listener)
-    this.log.write('listenerEnforces', {
-      listener: listenerName(config),
-      certificate: config.tls?.requireCertificate ? 'required' : 'not asked for',
-      username: config.username,
-      anonymous: config.security.allowAnonymous,
-      ...(config.tls && { tls: config.tls.minVersion }),
-      ...(config.security.passwordFile && { passwordFile: config.security.passwordFile.path }),
-      ...(config.security.aclFile && { aclFile: config.security.aclFile.path })
-    })
+    this.log.write('listenerEnforces', enforcementFields(config))
   }
 
   // Quality of service 2 and an end after 20 seconds, as Mosquitto gives its log messages.
@@ -310,6 +316,26 @@ export async function checkConfiguration(options: ServerOptions): Promise<void> 
   } finally {
     log.close()
   }
+}
+
+/** What the log says of a listener: at its start, and when a reload changes it. */
+function enforcementFields(config: ListenerConfig): LogFields<'listenerEnforces'> {
+  const { tls, security, username } = config
+  return {
+    listener: listenerName(config),
+    certificate: tls?.requireCertificate ? 'required' : 'not asked for',
+    username,
+    anonymous: security.allowAnonymous,
+    ...(tls && { tls: tls.minVersion }),
+    ...(security.passwordFile && { passwordFile: security.passwordFile.path }),
+    ...(security.aclFile && { aclFile: security.aclFile.path })
+  }
+}
+
+/** Would the transport of this connection, TLS and certificate, be accepted now? No question for one that came by these very settings. */
+function stillStands({ listener, tls }: Connection, snapshot: ListenerSnapshot): boolean {
+  if (snapshot.tls === undefined || listener === snapshot.config) return true
+  return tls !== undefined && recheckPeer(tls.certificate, snapshot.tls, new Date()).ok
 }
 
 const nameOf = ({ name }: ServerOptions): string => name ?? 'mosquitero'

@@ -40,8 +40,8 @@ export type Admission = Admitted | Refused
 export interface Policy {
   /** May this connection come in, and as whom? */
   authenticate(connection: Connection, credentials: Credentials): Promise<Admission>
-  /** The same question about a client that is in, after a reload. An answer at once where no password is to be hashed. */
-  recheck(connection: Connection, admitted: Admitted): Admission | Promise<Admission>
+  /** The same question about a client that is in, after a reload. Where a password is to be hashed: what does that, when called. */
+  recheck(connection: Connection, admitted: Admitted): Admission | (() => Promise<Admission>)
   authorize(identity: Identity, access: Access, topic: string): Decision
 }
 
@@ -92,11 +92,11 @@ async function authenticate(parts: PolicyParts, connection: Connection, credenti
 
 // Only a changed entry is hashed for: a client whose entry was written anew with the same password stays, one whose password was changed
 // goes, as with Mosquitto. For that the password of every client that sent one is kept in memory.
-function recheck(parts: PolicyParts, connection: Connection, { credentials, hash }: Admitted): Admission | Promise<Admission> {
+function recheck(parts: PolicyParts, connection: Connection, { credentials, hash }: Admitted): Admission | (() => Promise<Admission>) {
   const claim = judgeClaim(parts, connection, credentials)
   if ('ok' in claim) return claim
   if (hash !== undefined && claim.entry !== undefined && formatPasswordHash(claim.entry.password) === hash) return admitProven(claim, hash)
-  return recheckPassword(parts, claim)
+  return () => recheckPassword(parts, claim)
 }
 
 /** How often, and after how long, a re-check asks again while the hashing queue is full with logins. */

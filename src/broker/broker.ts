@@ -66,6 +66,12 @@ export interface ClientFacts {
   readonly admitted: Admitted
 }
 
+/** What becomes of a client: its admission, or why it goes. */
+export type Verdict = Admission | DisconnectReason
+
+/** A verdict that has to be worked out, when its turn comes. */
+export type SlowVerdict = () => Promise<Verdict>
+
 /** Why the broker ends a connection, for MQTT 5 clients and for the log. */
 export type DisconnectReason = keyof typeof disconnectReasons
 
@@ -104,6 +110,8 @@ export class Broker extends Aedes {
   readonly #dropped = new WeakSet<object>()
   /** Deliveries that were refused. */
   readonly #refused = new WeakSet<object>()
+  /** How often the clients were judged again. */
+  #rechecks = 0
   #stopping = false
 
   constructor({ limits, log, policyOf, persistence, availability }: BrokerOptions) {
@@ -196,39 +204,38 @@ export class Broker extends Aedes {
   }
 
   /**
-   * Judges every connected client again, a few in each turn. An admission replaces the client's own; a refusal or a reason ends the
-   * connection. What throws ends it too. Resolves with how many were ended.
+   * Judges every connected client again, a few in each turn, and those whose judgement takes time (hashing) last, so that nobody stays
+   * because others are being thought about. An admission replaces the client's own; a refusal or a reason ends the connection. What
+   * throws ends it too. Resolves with how many were ended. A later call judges everybody anew, and this one stops.
    */
-  async recheckClients(
-    decide: (facts: ClientFacts) => Admission | DisconnectReason | Promise<Admission | DisconnectReason>
-  ): Promise<number> {
+  async recheckClients(decide: (facts: ClientFacts) => Verdict | SlowVerdict): Promise<number> {
+    this.#rechecks += 1
+    const round = this.#rechecks
+    const slow: [Client, Session, SlowVerdict][] = []
     let judged = 0
     let ended = 0
-    const slow = new Set<Promise<void>>()
+    const apply = (client: Client, session: Session, verdict: Verdict) => {
+      if (!this.#applyVerdict(client, session, verdict)) ended++
+    }
     for (const [client, session] of [...this.#open]) {
       const { admitted, connection } = session
       if (admitted === undefined || session.revoked) continue
       if (++judged % clientsPerTurn === 0) await nextTurn()
-      const apply = (verdict: Admission | DisconnectReason) => {
-        if (!this.#applyVerdict(client, session, verdict)) ended++
-      }
-      try {
-        const verdict = decide({ connection, admitted })
-        if (!(verdict instanceof Promise)) {
-          apply(verdict)
-          continue
-        }
-        const judgement = verdict
-          .catch(() => 'not-authorised' as const)
-          .then(verdict => apply(verdict))
-          .finally(() => slow.delete(judgement))
-        slow.add(judgement)
-      } catch {
-        apply('not-authorised')
-      }
-      if (slow.size >= slowJudgements) await Promise.race(slow)
+      if (round !== this.#rechecks) return ended
+      const verdict = attempt(() => decide({ connection, admitted }))
+      if (typeof verdict === 'function') slow.push([client, session, verdict])
+      else apply(client, session, verdict)
     }
-    await Promise.all(slow)
+    const work = async (): Promise<void> => {
+      for (let next = slow.shift(); next !== undefined; next = slow.shift()) {
+        const [client, session, judge] = next
+        if (session.revoked || !this.#open.has(client)) continue
+        const verdict = await judge().catch(() => 'not-authorised' as const)
+        if (round !== this.#rechecks) return
+        apply(client, session, verdict)
+      }
+    }
+    await Promise.all(Array.from({ length: slowJudgements }, work))
     return ended
   }
 
@@ -397,32 +404,34 @@ export class Broker extends Aedes {
     // A session could neither be found nor cleared.
     if (this.#availability?.up === false) return 'unavailable'
 
-    const admission = await this.#authenticate(session, packet)
-    if (!admission.ok) return admission.refusal
-    const { clientId, username } = admission.identity
-    session.admitted = admission
-    session.assigned &&= session.clientId === clientId
-    session.clientId = clientId
-    packet.clientId = clientId
-    if (username !== undefined) packet.username = username
-    return undefined
-  }
-
-  // A reload while the password was hashed: what the old policy said counts no more.
-  async #authenticate({ connection, clientId }: Session, { username, password }: ConnectPacket): Promise<Admission> {
+    const { username, password } = packet
     const credentials = {
-      clientId,
+      clientId: session.clientId,
       ...(username !== undefined && { username }),
       ...(password !== undefined && { password: Buffer.from(password) })
     }
     for (;;) {
       const policy = this.#policyOf(connection)
       const admission = await policy.authenticate(connection, credentials)
-      if (policy === this.#policyOf(connection)) return admission
+      // A reload while the password was hashed: what the old policy said counts no more.
+      if (policy !== this.#policyOf(connection)) continue
+      if (!admission.ok) return admission.refusal
+      // In the turn of that comparison: from here on the client is among those whom a reload judges.
+      this.#letIn(session, packet, admission)
+      return undefined
     }
   }
 
-  #applyVerdict(client: Client, session: Session, verdict: Admission | DisconnectReason): boolean {
+  #letIn(session: Session, packet: ConnectPacket, admitted: Admitted): void {
+    const { clientId, username } = admitted.identity
+    session.admitted = admitted
+    session.assigned &&= session.clientId === clientId
+    session.clientId = clientId
+    packet.clientId = clientId
+    if (username !== undefined) packet.username = username
+  }
+
+  #applyVerdict(client: Client, session: Session, verdict: Verdict): boolean {
     // A new name may come from a certificate; a new client identifier would be another session.
     if (typeof verdict !== 'string' && verdict.ok && verdict.identity.clientId === session.clientId) {
       session.admitted = verdict
@@ -547,6 +556,14 @@ const internal: Denial = { why: 'only the broker writes to $SYS' }
 // write there could throw off others. Of `$SYS`, only Mosquitto's part is for clients.
 function isInternal(topic: string): boolean {
   return topic.startsWith('$SYS/') && !topic.startsWith('$SYS/broker/')
+}
+
+function attempt(decide: () => Verdict | SlowVerdict): Verdict | SlowVerdict {
+  try {
+    return decide()
+  } catch {
+    return 'not-authorised'
+  }
 }
 
 function nextTurn(): Promise<void> {

@@ -1,7 +1,11 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import t from 'tap'
-import { startBareBroker } from '../helpers/bare-broker.js'
+import type { Policy } from '../../dist/auth/policy.js'
+import { Broker } from '../../dist/broker/broker.js'
+import { mosquittoLimits, plainListener, portOf, recordLog, startBareBroker } from '../helpers/bare-broker.js'
 import { passwordLine } from '../helpers/hash.js'
-import { until } from '../helpers/mqtt.js'
+import { connectMqtt, until } from '../helpers/mqtt.js'
 
 t.test('after a reload who lost the right to be here is disconnected, the others stay', async t => {
   const eva = passwordLine('eva', 'e')
@@ -15,6 +19,8 @@ t.test('after a reload who lost the right to be here is disconnected, the others
       ...(password !== undefined && { password: Buffer.from(password) })
     })
     t.equal(reasonCode, 0, clientId)
+    // Aedes sends no DISCONNECT to who has not got what waited for it.
+    await client.ping()
     return client
   }
   const removed = await login('removed', 'ann', 'a')
@@ -59,7 +65,7 @@ t.test('a certificate that is no longer accepted: MQTT 5 is told 0x98, MQTT 3.1.
   const four = await connect(4)
   await four.connect({ clientId: 'four' })
   four.takeBytes()
-  t.equal(await broker.recheckClients(async () => 'administrative-action' as const), 2)
+  t.equal(await broker.recheckClients(() => async () => 'administrative-action' as const), 2)
   t.equal((await five.next('disconnect')).reasonCode, 0x98)
   await four.closed()
   t.equal(four.takeBytes(), '')
@@ -92,12 +98,81 @@ t.test('a judgement that throws ends the connection', async t => {
   t.equal(
     await broker.recheckClients(({ admitted }) => {
       if (admitted.identity.clientId === 'a') throw new Error('broken')
-      return Promise.reject(new Error('broken'))
+      return () => Promise.reject(new Error('broken'))
     }),
     2
   )
   await until(() => broker.clientCount === 0, 'no client')
 })
+
+t.test('who is judged at once does not wait for those whose password is hashed', async t => {
+  const { broker, connect } = await startBareBroker(t)
+  for (const clientId of ['slow-1', 'slow-2', 'slow-3', 'gone']) await (await connect()).connect({ clientId })
+  let finish = () => {}
+  const thought = new Promise<void>(resolve => {
+    finish = resolve
+  })
+  const judged = broker.recheckClients(({ admitted }) =>
+    admitted.identity.clientId === 'gone' ? 'not-authorised' : () => thought.then(() => admitted)
+  )
+  await until(() => broker.clientCount === 3, 'three clients')
+  finish()
+  t.equal(await judged, 1)
+})
+
+t.test('a later reload judges everybody anew, and nothing that an earlier one finds out still counts', async t => {
+  const { broker, connect } = await startBareBroker(t)
+  const client = await connect(5)
+  await client.connect({ clientId: 'c' })
+  await client.ping()
+  let finish = () => {}
+  const thought = new Promise<void>(resolve => {
+    finish = resolve
+  })
+  const first = broker.recheckClients(() => () => thought.then(() => 'not-authorised' as const))
+  t.equal(await broker.recheckClients(({ admitted }) => admitted), 0)
+  finish()
+  t.equal(await first, 0)
+  await client.ping()
+})
+
+t.test('a CONNECT that is judged while a reload comes is in by the new policy or not at all', async t => {
+  // The reload comes so many steps of the event loop's microtasks behind the old policy's yes.
+  for (let steps = 0; steps < 8; steps++) {
+    let isReloaded = false
+    let recheck = async (): Promise<void> => {}
+    const no = { ok: false, refusal: 'not-authorised' } as const
+    const asked: Policy = {
+      async authenticate(_, credentials) {
+        void after(steps, recheck)
+        return { ok: true, identity: { clientId: credentials.clientId }, provenBy: 'anonymous', credentials }
+      },
+      recheck: () => no,
+      authorize: () => ({ allowed: true, reason: 'no-acl-file' })
+    }
+    const reloaded: Policy = { ...asked, authenticate: async () => no }
+    const broker = await Broker.createBroker({ limits: mosquittoLimits, log: recordLog(), policyOf: () => (isReloaded ? reloaded : asked) })
+    t.teardown(() => broker.close())
+    recheck = async () => {
+      isReloaded = true
+      await broker.recheckClients(() => 'not-authorised')
+    }
+    const server = createServer(socket =>
+      broker.accept(socket, { listener: plainListener, remoteAddress: '192.0.2.1', remotePort: 5000 })
+    ).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const client = await connectMqtt(portOf(server.address()))
+    server.close()
+    await client.connect().catch(() => {})
+    await client.closed()
+    t.equal(broker.clientCount, 0, `${steps} steps`)
+  }
+})
+
+async function after(steps: number, action: () => Promise<void>): Promise<void> {
+  for (let step = 0; step < steps; step++) await undefined
+  await action()
+}
 
 t.test('many clients are judged in slices', async t => {
   const { broker, connect } = await startBareBroker(t)
