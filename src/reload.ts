@@ -19,8 +19,9 @@ const restartOptions: Readonly<Record<string, (config: Config) => unknown>> = {
   '#!store': config => (config.store.kind === 'redis' ? config.store.url : config.store.kind)
 }
 
-export function planReload(before: Config, after: Config): ReloadPlan {
-  const old = new Map(before.listeners.map(listener => [listenerKey(listener), listener]))
+/** `open`: the listeners that are there, which an earlier reload may have left without a line in the configuration. */
+export function planReload(before: Config, after: Config, open: Iterable<ListenerConfig>): ReloadPlan {
+  const old = new Map(Array.from(open, listener => [listenerKey(listener), listener]))
   const kept: { before: ListenerConfig; after: ListenerConfig }[] = []
   const added: ListenerConfig[] = []
   for (const listener of after.listeners) {

@@ -167,7 +167,8 @@ export class Server {
 
   // Everything that could fail has been done: from here on it is assignments.
   #apply(snapshot: Snapshot): void {
-    const plan = planReload(this.#snapshot.config, snapshot.config)
+    const open = Array.from(this.#listeners.values(), ({ config }) => config)
+    const plan = planReload(this.#snapshot.config, snapshot.config, open)
     for (const listener of plan.added) this.log.write('listenerNotAdded', { listener: listenerName(listener) })
     for (const listener of plan.removed) this.log.write('listenerNotRemoved', { listener: listenerName(listener) })
     for (const option of plan.restart) this.log.write('optionNeedsRestart', { option })

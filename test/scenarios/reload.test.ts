@@ -247,6 +247,13 @@ t.test('a new or a missing listener waits for a restart, and the log says so', a
   await broker.line(new RegExp(`The new listener on port ${second} on 127\\.0\\.0\\.1 is opened at the next restart`))
   await broker.line(new RegExp(`The listener on port ${first} on 127\\.0\\.0\\.1 is no longer configured`))
   await must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${first}`, '-t', 't', '-m', 'x'])
+
+  // Written again it follows its lines at once, and nobody is told to restart.
+  writeFileSync(join(dir, 'm.conf'), `allow_anonymous false\nlistener ${first} 127.0.0.1\n${userLine}`)
+  await reload(broker, reloaded)
+  t.not((await run(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${first}`, '-t', 't', '-m', 'x'])).status, 0)
+  t.notMatch(broker.stderr(), `The new listener on port ${first}`)
+  t.notMatch(broker.stderr(), `The listener on port ${second}`)
 })
 
 t.test('log options change at a reload, and the log file is opened anew', async t => {
