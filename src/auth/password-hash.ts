@@ -5,16 +5,17 @@ import { Buffer } from 'node:buffer'
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
 import { BrokerError } from '../errors.js'
+import { FairQueue } from './fair-queue.js'
 import { formatPasswordHash, type PasswordEntry, type PasswordHash, type PasswordScheme } from './password-file.js'
 
 export interface PasswordHasher {
   /**
    * Whether the password is the entry's. Rejects with `ERR_PASSWORD_BUSY` when the queue is full and with `ERR_PASSWORD_HASH` when
-   * the computation failed; neither says anything about the password.
+   * the computation failed; neither says anything about the password. Sources take turns: whoever asks much makes itself wait.
    */
-  verify(entry: PasswordEntry, password: Buffer): Promise<boolean>
+  verify(entry: PasswordEntry, password: Buffer, source?: string): Promise<boolean>
   /** What `verify` would have cost had the user been in the file; the answer is always false. */
-  verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer): Promise<false>
+  verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer, source?: string): Promise<false>
   /** A new hash with a new salt. */
   hash(setting: HashSetting, password: Buffer): Promise<PasswordHash>
   /** Ends the threads; what waits is rejected. */
@@ -70,6 +71,13 @@ export function openPasswordHasher(options: HasherOptions = {}): PasswordHasher 
   return new ThreadedHasher(options)
 }
 
+interface Claim {
+  readonly kind: 'known' | 'unknown'
+  readonly username: string
+  readonly expected: PasswordHash
+  readonly source: string
+}
+
 class ThreadedHasher implements PasswordHasher {
   readonly #key = randomBytes(32)
   readonly #threads: HashThreads
@@ -85,12 +93,12 @@ class ThreadedHasher implements PasswordHasher {
     this.#wrong = new ExpiringSet(maxRemembered, rememberedFor, now)
   }
 
-  verify(entry: PasswordEntry, password: Buffer): Promise<boolean> {
-    return this.#check('known', entry.username, entry.password, password)
+  verify(entry: PasswordEntry, password: Buffer, source = ''): Promise<boolean> {
+    return this.#check({ kind: 'known', username: entry.username, expected: entry.password, source }, password)
   }
 
-  async verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer): Promise<false> {
-    await this.#check('unknown', username, this.#decoy(entries, username), password)
+  async verifyUnknown(entries: ReadonlyMap<string, PasswordEntry>, username: string, password: Buffer, source = ''): Promise<false> {
+    await this.#check({ kind: 'unknown', username, expected: this.#decoy(entries, username), source }, password)
     return false
   }
 
@@ -105,17 +113,17 @@ class ThreadedHasher implements PasswordHasher {
     return this.#threads.close()
   }
 
-  async #check(kind: 'known' | 'unknown', username: string, expected: PasswordHash, password: Buffer): Promise<boolean> {
+  async #check(claim: Claim, password: Buffer): Promise<boolean> {
     const candidate = untilNul(password)
-    const question = this.#question(kind, username, formatPasswordHash(expected), candidate)
+    const question = this.#question(claim.kind, claim.username, formatPasswordHash(claim.expected), candidate)
     if (this.#right.has(question)) return true
     if (this.#wrong.has(question)) return false
-    return this.#underWay.get(question) ?? this.#ask(kind, question, expected, candidate)
+    return this.#underWay.get(question) ?? this.#ask(claim, question, candidate)
   }
 
-  #ask(kind: 'known' | 'unknown', question: string, expected: PasswordHash, password: Buffer): Promise<boolean> {
+  #ask({ kind, expected, source }: Claim, question: string, password: Buffer): Promise<boolean> {
     const job = this.#threads
-      .derive(expected, expected.salt, expected.hash.length, password)
+      .derive(expected, expected.salt, expected.hash.length, password, source)
       .then(hash => {
         const right = hash.length === expected.hash.length && timingSafeEqual(hash, expected.hash) && kind === 'known'
         const remembered = right ? this.#right : this.#wrong
@@ -168,38 +176,36 @@ interface Thread {
 /** The worker threads and the queue before them. */
 class HashThreads {
   readonly #worker: URL
-  readonly #maxWaiting: number
   readonly #threads = new Set<Thread>()
-  readonly #waiting: Job[] = []
+  readonly #waiting: FairQueue<Job>
   #closed = false
 
   constructor(worker: URL, maxWaiting: number) {
     this.#worker = worker
-    this.#maxWaiting = maxWaiting
+    this.#waiting = new FairQueue(maxWaiting)
   }
 
-  derive(setting: HashSetting, salt: Uint8Array, length: number, password: Uint8Array): Promise<Uint8Array> {
+  derive(setting: HashSetting, salt: Uint8Array, length: number, password: Uint8Array, source = ''): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(closedError())
-      if (this.#waiting.length >= this.#maxWaiting) {
-        return reject(new BrokerError('ERR_PASSWORD_BUSY', `${this.#waiting.length} password checks are waiting already`))
-      }
       // Copies, because a Buffer may be a view of a pool that would be cloned as a whole.
       const derivation = { setting: settingOf(setting), salt: Uint8Array.from(salt), length, password: Uint8Array.from(password) }
-      this.#waiting.push({ derivation, resolve, reject })
+      this.#waiting
+        .push(source, { derivation, resolve, reject })
+        ?.reject(new BrokerError('ERR_PASSWORD_BUSY', `${this.#waiting.size} password checks are waiting already`))
       this.#next()
     })
   }
 
   async close(): Promise<void> {
     this.#closed = true
-    for (const job of this.#waiting.splice(0)) job.reject(closedError())
+    for (let job = this.#waiting.shift(); job !== undefined; job = this.#waiting.shift()) job.reject(closedError())
     await Promise.all(Array.from(this.#threads, thread => thread.worker.terminate()))
   }
 
   // Gives the first waiting job to a free thread, as often as both exist. A thread that cannot be started costs its job, not the rest.
   #next(): void {
-    while (!this.#closed && this.#waiting.length > 0) {
+    while (!this.#closed && this.#waiting.size > 0) {
       try {
         const thread = this.#idleThread()
         if (thread === undefined) return

@@ -8,7 +8,7 @@ import { type Access, type Acl, type Decision, decide } from './acl.js'
 import type { Connection, Identity } from './identity.js'
 import { formatPasswordHash, type PasswordEntry } from './password-file.js'
 import type { PasswordHasher } from './password-hash.js'
-import type { LoginThrottle } from './throttle.js'
+import { addressGroup, type LoginThrottle } from './throttle.js'
 
 /** What a CONNECT says of its sender. */
 export interface Credentials {
@@ -55,7 +55,7 @@ export interface PolicyParts {
   /** Shared by all policies, as its memory and its queue are. */
   readonly hasher: Pick<PasswordHasher, 'verify' | 'verifyUnknown'>
   readonly log: Log
-  readonly throttle: Pick<LoginThrottle, 'delay' | 'failed' | 'succeeded'>
+  readonly throttle: Pick<LoginThrottle, 'delay' | 'wait' | 'failed' | 'succeeded'>
   /** Milliseconds of a clock that doesn't run backwards. */
   now(): number
   sleep(milliseconds: number): Promise<void>
@@ -80,10 +80,13 @@ async function authenticate(parts: PolicyParts, connection: Connection, credenti
   const { remoteAddress, remotePort } = connection
   const delay = throttle.delay(remoteAddress, claim.username, now())
   if (delay > 0) {
+    const leave = throttle.wait(remoteAddress)
+    if (leave === undefined) return busy
     log.write('loginDelayed', { remoteAddress, remotePort, username: claim.username, delay })
     await sleep(delay)
+    leave()
   }
-  const admission = await judgePassword(parts, claim)
+  const admission = await judgePassword(parts, claim, remoteAddress)
   if (admission.ok) throttle.succeeded(remoteAddress, claim.username, now())
   else if (admission === busy) log.write('passwordsBusy', {})
   else throttle.failed(remoteAddress, claim.username, now())
@@ -96,16 +99,16 @@ function recheck(parts: PolicyParts, connection: Connection, { credentials, hash
   const claim = judgeClaim(parts, connection, credentials)
   if ('ok' in claim) return claim
   if (hash !== undefined && claim.entry !== undefined && formatPasswordHash(claim.entry.password) === hash) return admitProven(claim, hash)
-  return () => recheckPassword(parts, claim)
+  return () => recheckPassword(parts, claim, connection.remoteAddress)
 }
 
 /** How often, and after how long, a re-check asks again while the hashing queue is full with logins. */
 const recheckTries = 20
 const recheckPause = 500
 
-async function recheckPassword(parts: PolicyParts, claim: PasswordClaim): Promise<Admission> {
+async function recheckPassword(parts: PolicyParts, claim: PasswordClaim, address: string): Promise<Admission> {
   for (let tries = 0; tries < recheckTries; tries++) {
-    const admission = await judgePassword(parts, claim)
+    const admission = await judgePassword(parts, claim, address)
     if (admission !== busy) return admission
     await parts.sleep(recheckPause)
   }
@@ -159,15 +162,16 @@ function judgeClaim(
   }
 }
 
-async function judgePassword({ hasher, log }: PolicyParts, claim: PasswordClaim): Promise<Admission> {
+async function judgePassword({ hasher, log }: PolicyParts, claim: PasswordClaim, address: string): Promise<Admission> {
   const { username, password, entry, passwords } = claim
+  const source = addressGroup(address)
   try {
     if (entry === undefined || password === undefined) {
       // A stranger costs what a known user does, so that time doesn't tell who is in the file.
-      await hasher.verifyUnknown(passwords, username, password ?? Buffer.alloc(0))
+      await hasher.verifyUnknown(passwords, username, password ?? Buffer.alloc(0), source)
       return notAuthorised
     }
-    return (await hasher.verify(entry, password)) ? admitProven(claim, formatPasswordHash(entry.password)) : notAuthorised
+    return (await hasher.verify(entry, password, source)) ? admitProven(claim, formatPasswordHash(entry.password)) : notAuthorised
   } catch (error) {
     // Neither says anything about the password, so it is nobody's failed login.
     if (!(error instanceof BrokerError && error.code === 'ERR_PASSWORD_BUSY'))

@@ -15,6 +15,9 @@ const longestDelay = 10_000
 // Failures beyond this many within the window change nothing more: the delay has reached its end.
 const countedFailures = freeFailures + 1 + Math.ceil(Math.log2(longestDelay / firstDelay))
 
+// Who wait out their delay at a time, of one address: with connections enough a delay alone would slow down nobody.
+const waitingPlaces = 20
+
 const trustedFor = 24 * 60 * 60_000
 
 /** Failed logins by address and by user. Times are milliseconds of any clock that does not run backwards. */
@@ -24,6 +27,7 @@ export class LoginThrottle {
   /** By user and address together: failures, and since when it is trusted. */
   readonly #pairs: RecentMap<readonly number[]>
   readonly #trusted: RecentMap<number>
+  readonly #waiting = new Map<string, number>()
 
   /** `size` bounds how many addresses, users and pairs are remembered, each; the longest unused are forgotten. */
   constructor(size = 10_000) {
@@ -40,6 +44,19 @@ export class LoginThrottle {
     if (trustedSince !== undefined && now - trustedSince < trustedFor) return delayAfter(this.#pairs.get(keys.pair), now)
     const byUser = username === undefined ? 0 : delayAfter(this.#users.get(keys.user), now)
     return Math.max(delayAfter(this.#addresses.get(keys.address), now), byUser)
+  }
+
+  /** A place to wait out a delay, and what gives it back; undefined when too many of this address are waiting already. */
+  wait(address: string): (() => void) | undefined {
+    const source = addressGroup(address)
+    const count = this.#waiting.get(source) ?? 0
+    if (count >= waitingPlaces) return undefined
+    this.#waiting.set(source, count + 1)
+    return () => {
+      const left = (this.#waiting.get(source) ?? 0) - 1
+      if (left > 0) this.#waiting.set(source, left)
+      else this.#waiting.delete(source)
+    }
   }
 
   failed(address: string, username: string | undefined, now: number): void {

@@ -153,6 +153,30 @@ t.test('after ten failures the next try waits, also with the right password', as
   t.match(log.lines[0], /^Login from 192\.0\.2\.1:5000 as 'ann' delayed by \d+ ms/)
 })
 
+t.test('many connections at once do not get round the delay', async t => {
+  const log = recordLog()
+  const sleeping: (() => void)[] = []
+  const policy = policyFrom({ passwords: ann }, hasher, log, () => new Promise(resolve => sleeping.push(resolve)))
+  for (let i = 0; i < 10; i++) await policy.authenticate(plain, sent('ann', `wrong ${i}`))
+  const guesses = Array.from({ length: 100 }, (_, i) => policy.authenticate(plain, sent('ann', `guess ${i}`)))
+  t.equal(sleeping.length, 20)
+  const elsewhere = policy.authenticate({ ...plain, remoteAddress: '198.51.100.1' }, sent('ann', 'right'))
+  t.equal(sleeping.length, 21)
+  for (const wake of sleeping) wake()
+  t.equal(shown(await elsewhere), 'password dev ann')
+  t.equal((await Promise.all(guesses)).filter(admission => shown(admission) === 'busy').length, 80)
+})
+
+t.test('one address that asks for much takes no place from another', async t => {
+  const queue = openPasswordHasher({ maxWaiting: 4 })
+  t.teardown(() => queue.close())
+  const policy = policyFrom({ passwords: ann }, queue, recordLog())
+  const flood = Array.from({ length: 20 }, (_, i) => policy.authenticate(plain, sent(`user ${i}`, 'x')))
+  const admission = await policy.authenticate({ ...plain, remoteAddress: '198.51.100.1' }, sent('ann', 'right'))
+  t.equal(shown(admission), 'password dev ann')
+  await Promise.all(flood)
+})
+
 t.test('the policy is frozen', async t => {
   t.ok(Object.isFrozen(policy({})))
 })

@@ -96,3 +96,14 @@ t.test('any address has a group, the same for all of its /64', async t => {
     })
   )
 })
+
+t.test('only so many of one address wait out a delay at a time', async t => {
+  const throttle = new LoginThrottle()
+  const leaves = Array.from({ length: 20 }, () => throttle.wait('192.0.2.1'))
+  t.ok(leaves.every(leave => leave !== undefined))
+  t.equal(throttle.wait('192.0.2.1'), undefined)
+  t.type(throttle.wait('192.0.2.2'), 'function', 'another address has places of its own')
+  leaves[0]?.()
+  t.type(throttle.wait('192.0.2.1'), 'function')
+  t.equal(throttle.wait('192.0.2.1'), undefined)
+})
