@@ -116,7 +116,7 @@ const table = {
   listenerNotRemoved: event(
     'warning',
     (f: { listener: string }) =>
-      `Warning: The listener on ${f.listener} is no longer configured and stays open, with the users and rights it had, until the next restart.`
+      `Warning: The listener on ${f.listener} is no longer configured and stays open, with its last settings, until the next restart.`
   ),
   optionNeedsRestart: event(
     'warning',

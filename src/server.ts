@@ -16,7 +16,7 @@ import type { Log, LogFields } from './log-events.js'
 import type { BoundAddress } from './net/bind.js'
 import { type ConnectionTotal, type Listener, type ListenerSetup, openListener } from './net/listener.js'
 import { recheckPeer } from './net/peer.js'
-import { listenerKey, listenerName, planReload } from './reload.js'
+import { listenerKey, listenerName, planReload, type ReloadPlan } from './reload.js'
 import { type ConfigSource, type ListenerSnapshot, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
 import { openRedisStore, type RedisStore } from './store/redis.js'
 import { version } from './version.js'
@@ -148,6 +148,9 @@ export class Server {
     const { snapshot, problems: found } = config ? await readSnapshot(config) : { problems: [] }
     const all = [...problems, ...found]
     if (!snapshot) return this.#refuseReload(all)
+    const open = Array.from(this.#listeners.values(), listener => listener.config)
+    const plan = planReload(this.#snapshot.config, snapshot.config, open)
+    const leftOpen = await readAgain(plan.removed, snapshot.config)
     try {
       this.log.reconfigure(visible(snapshot.config.log, this.#options), snapshot.config.connectionMessages)
     } catch (error) {
@@ -155,7 +158,7 @@ export class Server {
       return this.#refuseReload([...all, problemOf(error)])
     }
     writeProblems(this.log, all)
-    this.#apply(snapshot)
+    this.#apply(snapshot, plan, leftOpen)
     return { problems: all, ended: this.broker.recheckClients(facts => this.#recheck(facts)) }
   }
 
@@ -166,16 +169,14 @@ export class Server {
   }
 
   // Everything that could fail has been done: from here on it is assignments.
-  #apply(snapshot: Snapshot): void {
-    const open = Array.from(this.#listeners.values(), ({ config }) => config)
-    const plan = planReload(this.#snapshot.config, snapshot.config, open)
+  #apply(snapshot: Snapshot, plan: ReloadPlan, leftOpen: readonly ListenerSnapshot[]): void {
     for (const listener of plan.added) this.log.write('listenerNotAdded', { listener: listenerName(listener) })
     for (const listener of plan.removed) this.log.write('listenerNotRemoved', { listener: listenerName(listener) })
     for (const option of plan.restart) this.log.write('optionNeedsRestart', { option })
     this.#snapshot = snapshot
     this.#total.limit = snapshot.config.limits.globalMaxConnections
     this.broker.applyLimits(brokerLimits(snapshot.config))
-    for (const listener of snapshot.listeners) this.#replace(listener)
+    for (const listener of [...snapshot.listeners, ...leftOpen]) this.#replace(listener)
   }
 
   #replace(snapshot: ListenerSnapshot): void {
@@ -331,6 +332,15 @@ function enforcementFields(config: ListenerConfig): LogFields<'listenerEnforces'
     ...(security.passwordFile && { passwordFile: security.passwordFile.path }),
     ...(security.aclFile && { aclFile: security.aclFile.path })
   }
+}
+
+/**
+ * Listeners that the configuration names no more stay open until a restart: who is struck from their files has to go all the same. One
+ * whose files are gone with its lines stays as it was.
+ */
+async function readAgain(listeners: readonly ListenerConfig[], config: Config): Promise<readonly ListenerSnapshot[]> {
+  const read = listeners.map(listener => readSnapshot({ ...config, listeners: [{ ...listener }] }))
+  return (await Promise.all(read)).flatMap(({ snapshot }) => snapshot?.listeners ?? [])
 }
 
 /** Would the transport of this connection, TLS and certificate, be accepted now? No question for one that came by these very settings. */

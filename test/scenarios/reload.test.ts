@@ -1,7 +1,7 @@
 // SIGHUP under live clients: every file is read again, a broken one changes nothing, and only who lost a right goes.
 
 import { once } from 'node:events'
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
@@ -254,6 +254,29 @@ t.test('a new or a missing listener waits for a restart, and the log says so', a
   t.not((await run(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${first}`, '-t', 't', '-m', 'x'])).status, 0)
   t.notMatch(broker.stderr(), `The new listener on port ${first}`)
   t.notMatch(broker.stderr(), `The listener on port ${second}`)
+})
+
+t.test('who is struck from the files of a listener that is no longer configured goes, and does not come back', async t => {
+  const [port, other] = [await freePort(), await freePort()]
+  const conf = `allow_anonymous false\npassword_file p\n${userLine}`
+  const dir = t.testdir({ 'm.conf': `${conf}listener ${port} 127.0.0.1\n` })
+  const passwd = (...args: string[]) => must(t, 'mosquitto_passwd', args, { cwd: dir })
+  await passwd('-b', '-c', 'p', 'ann', 'secret')
+  await passwd('-b', 'p', 'eve', 'secret')
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = (user: string) => ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't', '-u', user, '-P', 'secret']
+  for (const user of ['ann', 'eve']) await subscriber(t, broker, user, at(user))
+  writeFileSync(join(dir, 'm.conf'), `${conf}listener ${other} 127.0.0.1\n`)
+  await reload(broker, /: Config reloaded, 0 clients disconnected\.$/)
+  await passwd('-D', 'p', 'eve')
+  await reload(broker, /: Config reloaded, 1 client disconnected\.$/)
+  await broker.line(/: Client eve \[.* disconnected: not authorised\.$/)
+  t.not((await run(t, 'mosquitto_pub', [...at('eve'), '-m', 'x'])).status, 0)
+  await must(t, 'mosquitto_pub', [...at('ann'), '-m', 'x'])
+  renameSync(join(dir, 'p'), join(dir, 'q'))
+  writeFileSync(join(dir, 'm.conf'), `allow_anonymous false\npassword_file q\n${userLine}listener ${other} 127.0.0.1\n`)
+  await reload(broker, /: Config reloaded, 0 clients disconnected\.$/)
+  await must(t, 'mosquitto_pub', [...at('ann'), '-m', 'x'])
 })
 
 t.test('log options change at a reload, and the log file is opened anew', async t => {
