@@ -3,8 +3,6 @@
 import type { Config, ListenerConfig } from './config/types.js'
 
 export interface ReloadPlan {
-  /** Listeners that stay open and from now on follow the new lines. */
-  readonly kept: readonly { readonly before: ListenerConfig; readonly after: ListenerConfig }[]
   /** Ports are opened and closed at start only, as with Mosquitto. */
   readonly added: readonly ListenerConfig[]
   readonly removed: readonly ListenerConfig[]
@@ -20,19 +18,17 @@ const restartOptions: Readonly<Record<string, (config: Config) => unknown>> = {
 }
 
 /** `open`: the listeners that are there, which an earlier reload may have left without a line in the configuration. */
-export function planReload(before: Config, after: Config, open: Iterable<ListenerConfig>): ReloadPlan {
-  const old = new Map(Array.from(open, listener => [listenerKey(listener), listener]))
-  const kept: { before: ListenerConfig; after: ListenerConfig }[] = []
-  const added: ListenerConfig[] = []
-  for (const listener of after.listeners) {
-    const key = listenerKey(listener)
-    const same = old.get(key)
-    if (same) kept.push({ before: same, after: listener })
-    else added.push(listener)
-    old.delete(key)
-  }
-  const restart = Object.entries(restartOptions).flatMap(([name, value]) => (value(before) === value(after) ? [] : [name]))
-  return { kept, added, removed: [...old.values()], restart }
+export function planReload(now: Config, next: Config, open: Iterable<ListenerConfig>): ReloadPlan {
+  const before = keyed(open)
+  const after = keyed(next.listeners)
+  const added = [...after].flatMap(([key, listener]) => (before.has(key) ? [] : [listener]))
+  const removed = [...before].flatMap(([key, listener]) => (after.has(key) ? [] : [listener]))
+  const restart = Object.entries(restartOptions).flatMap(([name, value]) => (value(now) === value(next) ? [] : [name]))
+  return { added, removed, restart }
+}
+
+function keyed(listeners: Iterable<ListenerConfig>): Map<string, ListenerConfig> {
+  return new Map(Array.from(listeners, listener => [listenerKey(listener), listener]))
 }
 
 /** Mosquitto knows a listener again by its port and address, or by its socket's path. */
