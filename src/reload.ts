@@ -1,4 +1,4 @@
-// What a reload changes at once and what waits for a restart: two configurations in, a plan out.
+// What a reload changes at once and what waits for a restart: configurations in, a plan out.
 
 import type { Config, ListenerConfig } from './config/types.js'
 
@@ -17,13 +17,16 @@ const restartOptions: Readonly<Record<string, (config: Config) => unknown>> = {
   '#!store': config => (config.store.kind === 'redis' ? config.store.url : config.store.kind)
 }
 
-/** `open`: the listeners that are there, which an earlier reload may have left without a line in the configuration. */
-export function planReload(now: Config, next: Config, open: Iterable<ListenerConfig>): ReloadPlan {
+/**
+ * `started`: what the process was started with. `open`: the listeners that are there, which an earlier reload may have left without a line
+ * in the configuration.
+ */
+export function planReload(started: Config, next: Config, open: Iterable<ListenerConfig>): ReloadPlan {
   const before = keyed(open)
   const after = keyed(next.listeners)
   const added = [...after].flatMap(([key, listener]) => (before.has(key) ? [] : [listener]))
   const removed = [...before].flatMap(([key, listener]) => (after.has(key) ? [] : [listener]))
-  const restart = Object.entries(restartOptions).flatMap(([name, value]) => (value(now) === value(next) ? [] : [name]))
+  const restart = Object.entries(restartOptions).flatMap(([name, value]) => (value(started) === value(next) ? [] : [name]))
   return { added, removed, restart }
 }
 

@@ -67,6 +67,7 @@ export class Server {
   readonly #keylog: KeylogFile | undefined
   /** Of all listeners, for `global_max_connections`. */
   readonly #total: ConnectionTotal
+  readonly #started: Config
   #snapshot: Snapshot
   /** Reloads come one after the other, and none after the end. */
   #reloads: Promise<unknown> = Promise.resolve()
@@ -76,6 +77,7 @@ export class Server {
     const { store, limits } = snapshot.config
     this.log = log
     this.#options = options
+    this.#started = snapshot.config
     this.#snapshot = snapshot
     this.#keylog = options.tlsKeylog === undefined ? undefined : openKeylog(options.tlsKeylog)
     this.#total = { count: 0, limit: limits.globalMaxConnections }
@@ -149,7 +151,7 @@ export class Server {
     const all = [...problems, ...found]
     if (!snapshot) return this.#refuseReload(all)
     const open = Array.from(this.#listeners.values(), listener => listener.config)
-    const plan = planReload(this.#snapshot.config, snapshot.config, open)
+    const plan = planReload(this.#started, snapshot.config, open)
     const leftOpen = await readAgain(plan.removed, snapshot.config)
     try {
       this.log.reconfigure(visible(snapshot.config.log, this.#options), snapshot.config.connectionMessages)

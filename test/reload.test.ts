@@ -12,28 +12,19 @@ function config(...lines: string[]): Config {
 t.test('a listener is known again by port and address, whatever else its lines say', async t => {
   const before = config('listener 1883', 'listener 8883 127.0.0.1', 'listener 0 /tmp/socket')
   const after = config('listener 0 /tmp/socket', 'listener 8883 127.0.0.1', 'max_connections 5', 'listener 1883')
-  const plan = planReload(before, after)
-  t.same(
-    plan.kept.map(({ before, after }) => [before.port, after.port, after.maxConnections]),
-    [
-      [0, 0, -1],
-      [8883, 8883, 5],
-      [1883, 1883, -1]
-    ]
-  )
-  t.same([plan.added, plan.removed, plan.restart], [[], [], []])
+  t.same(planReload(before, after, before.listeners), { added: [], removed: [], restart: [] })
 })
 
 t.test('another port, address or socket is another listener', async t => {
-  const plan = planReload(config('listener 1883', 'listener 8883 127.0.0.1'), config('listener 1884', 'listener 8883 127.0.0.2'))
-  t.same(plan.kept, [])
+  const before = config('listener 1883', 'listener 8883 127.0.0.1')
+  const plan = planReload(before, config('listener 1884', 'listener 8883 127.0.0.2'), before.listeners)
   t.same(plan.added.map(listenerName), ['port 1884', 'port 8883 on 127.0.0.2'])
   t.same(plan.removed.map(listenerName), ['port 1883', 'port 8883 on 127.0.0.1'])
 })
 
 t.test('what is read once at start waits for a restart', async t => {
-  const before = config('listener 1883', 'user root', 'pid_file a', '#!store memory')
-  t.same(planReload(before, before).restart, [])
+  const started = config('listener 1883', 'user root', 'pid_file a', '#!store memory')
+  t.same(planReload(started, started, []).restart, [])
   const after = config('listener 1883', 'user nobody', 'pid_file b', '#!store redis://localhost')
-  t.same(planReload(before, after).restart, ['user', 'pid_file', '#!store'])
+  t.same(planReload(started, after, []).restart, ['user', 'pid_file', '#!store'])
 })

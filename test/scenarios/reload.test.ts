@@ -286,3 +286,18 @@ t.test('log options change at a reload, and the log file is opened anew', async 
   writeFileSync(join(dir, 'm.conf'), `listener ${port} 127.0.0.1\nlog_timestamp false\n${userLine}`)
   await reload(broker, /^Config reloaded, 0 clients disconnected\.$/)
 })
+
+t.test('an option that waits for a restart is said at every reload until it is as it was', async t => {
+  const port = await freePort()
+  const conf = `listener ${port} 127.0.0.1\n${userLine}`
+  const dir = t.testdir({ 'm.conf': conf })
+  const broker = await startBroker(t, ['-c', 'm.conf'], { cwd: dir })
+  const said = () => broker.stderr().split("The new value of 'pid_file' takes effect at the next restart").length - 1
+  writeFileSync(join(dir, 'm.conf'), `${conf}pid_file broker.pid\n`)
+  await reload(broker, reloaded)
+  await reload(broker, reloaded)
+  t.equal(said(), 2)
+  writeFileSync(join(dir, 'm.conf'), conf)
+  await reload(broker, reloaded)
+  t.equal(said(), 2)
+})
