@@ -1,10 +1,9 @@
 // Where log lines go: stderr, stdout, a file, syslog, $SYS topics. Each takes whole lines, drops when its reader is too slow, and never throws once open.
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
-import pino from 'pino'
+import { closeSync, fstatSync, openSync, statSync, writeSync } from 'node:fs'
 import type { LogConfig, LogDestination, LogType } from './config/types.js'
-import { BrokerError, type Location, systemReason } from './errors.js'
+import { BrokerError, type Location, systemCode, systemReason } from './errors.js'
 
 /** Called for `log_dest topic`: the letter or word of `$SYS/broker/log/<suffix>`, and the line. */
 export type TopicSink = (suffix: string, line: string) => void
@@ -20,6 +19,9 @@ export interface Sink {
 
 /** What a person's terminal or a log file may get behind before lines are dropped, in bytes. */
 const bufferLimit = 1 << 20
+
+/** When a full pipe is tried again, in milliseconds. */
+const retryAfter = 100
 
 /** syslog's severities [RFC 5424 6.2.1]. */
 const severities: Readonly<Record<LogType, number>> = {
@@ -84,21 +86,52 @@ function openTopic(publishLine: TopicSink): Sink {
   }
 }
 
-// Written at once, so that order and the last line before an end are certain. A full pipe is not waited for: its lines stay in the buffer.
-function startWriting(fd: number) {
-  const out = pino.destination({ dest: fd, sync: true, maxLength: bufferLimit, retryEAGAIN: () => false })
-  // A closed pipe (EPIPE) or a full disk must cost lines, not the broker.
-  out.on('error', () => {})
-  return out
+interface Writer {
+  write(line: string): void
+  /** Writes out what is left as far as that is possible now. */
+  flush(): void
+}
+
+// Written at once, so that order and the last line before an end are certain. A full pipe is not waited for: its lines stay here, up to the
+// limit, and are tried again. What a closed pipe (EPIPE) or a full disk (ENOSPC) does not take is lost: lines, not the broker and not its end.
+// pino's own destination retries the latter for ever when it is flushed, and holds up the process.
+function startWriting(fd: number): Writer {
+  let left = Buffer.alloc(0)
+  let again: NodeJS.Timeout | undefined
+
+  function flush(): void {
+    clearTimeout(again)
+    again = undefined
+    try {
+      while (left.length > 0) left = left.subarray(writeSync(fd, left))
+    } catch (error) {
+      if (systemCode(error) === 'EAGAIN') again = setTimeout(flush, retryAfter).unref()
+      else left = Buffer.alloc(0)
+    }
+  }
+
+  return {
+    write(line) {
+      const bytes = Buffer.from(`${line}\n`)
+      if (left.length + bytes.length > bufferLimit) return
+      left = left.length === 0 ? bytes : Buffer.concat([left, bytes])
+      if (!again) flush()
+    },
+    flush() {
+      flush()
+      clearTimeout(again)
+      again = undefined
+    }
+  }
 }
 
 function openDescriptor(fd: number): Sink {
   const out = startWriting(fd)
   return {
-    write: (_, line) => void out.write(`${line}\n`),
+    write: (_, line) => out.write(line),
     reopen() {},
-    flush: () => flushQuietly(out),
-    close: () => flushQuietly(out)
+    flush: () => out.flush(),
+    close: () => out.flush()
   }
 }
 
@@ -125,7 +158,7 @@ function openFile({ path, at }: { path: string; at: Location }): Sink {
     const [old, oldFd] = [out, fd]
     fd = next
     out = startWriting(fd)
-    flushQuietly(old)
+    old.flush()
     closeQuietly(oldFd)
   }
 
@@ -146,22 +179,14 @@ function openFile({ path, at }: { path: string; at: Location }): Sink {
         checked = now
         if (moved()) reopen()
       }
-      out.write(`${line}\n`)
+      out.write(line)
     },
     reopen,
-    flush: () => flushQuietly(out),
+    flush: () => out.flush(),
     close() {
-      flushQuietly(out)
+      out.flush()
       closeQuietly(fd)
     }
-  }
-}
-
-function flushQuietly(out: { flushSync(): void }): void {
-  try {
-    out.flushSync()
-  } catch {
-    // Nowhere left to say it.
   }
 }
 

@@ -156,3 +156,15 @@ t.test('syslog lines go through logger, each behind its facility and severity', 
   t.equal(readFileSync(out, 'utf8'), '<158>Using default config.\n<157>New connection from 192.0.2.7:50123 on port 8883.\n')
   t.match(readFileSync(`${out}.args`, 'utf8'), /--prio-prefix --tag mosquitto/)
 })
+
+t.test('a full disk costs lines, and neither a reload nor the end waits for it', async t => {
+  const log = openLog(fileConfig('/dev/full'))
+  log.write('configDefault', {})
+  const path = join(t.testdir(), 'broker.log')
+  log.reconfigure(fileConfig(path), true)
+  log.write('configDefault', {})
+  log.reconfigure(fileConfig('/dev/full'), true)
+  log.write('configDefault', {})
+  log.close()
+  t.match(readFileSync(path, 'utf8'), /Using default config/)
+})
