@@ -8,6 +8,7 @@ prepare()
 
 // Only now are there packages and a build to import.
 const { runCerts } = await import('../dist/cli/certs.js')
+const { terminalIo } = await import('../dist/cli/terminal.js')
 const { runBroker } = await import('../dist/cli/run.js')
 
 // What is there is never overwritten; what is wrong with it is said, and the broker still starts or says why it cannot.
@@ -15,7 +16,7 @@ await makeCertificates()
 process.exitCode = await runBroker(['-c', 'config/mosquitto.conf', ...process.argv.slice(2)], printHowToTry)
 
 function makeCertificates() {
-  return runCerts(['init', '--dev', '--dir', 'certs'], process)
+  return runCerts(['init', '--dev', '--dir', 'certs'], terminalIo())
 }
 
 function printHowToTry() {

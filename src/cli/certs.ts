@@ -8,6 +8,7 @@ import { type CertificatePaths, certificatePaths, checkAbsent, existing, pathsOf
 import { checkCommonName, parseAddress, parseAlternativeName } from '../pki/names.js'
 import { profiles } from '../pki/profiles.js'
 import { describe, describeCertificate, formatDescription, type PkiObject, parsePkiFile } from '../pki/x509.js'
+import { PromptError } from './password-prompt.js'
 
 /** What a command has of the world; `process` fits. */
 export interface CommandIo {
@@ -149,6 +150,7 @@ export async function runCerts(argv: readonly string[], io: CommandIo): Promise<
     return 0
   } catch (error) {
     io.stderr.write(`Error: ${errorMessage(error)}\n`)
+    if (error instanceof PromptError) return 1
     if (error instanceof BrokerError) return exitStatus[error.code]
     if (!(error instanceof UsageError)) throw error
     io.stderr.write(`Usage: mosquitero ${command.usage}\n`)

@@ -19,7 +19,7 @@ async function main(argv: readonly string[]): Promise<number> {
     case 'passwd':
       return (await import('./passwd.js')).runPasswd(rest, process)
     case 'certs':
-      return (await import('./certs.js')).runCerts(rest, process)
+      return (await import('./certs.js')).runCerts(rest, (await import('./terminal.js')).terminalIo())
     default:
       return (await import('./run.js')).runBroker(argv)
   }

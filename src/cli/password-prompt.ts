@@ -42,8 +42,9 @@ const key = {
   delete: 0x7f
 } as const
 
-// Raw mode switches echo off, and with it the editing that the terminal does for a line; what people use of that is done here.
-function readHidden({ stdin, stderr }: PromptIo, prompt: string): Promise<Buffer> {
+/** One line that is typed and not shown, as bytes. Throws a PromptError at Ctrl-C. */
+export function readHidden({ stdin, stderr }: PromptIo, prompt: string): Promise<Buffer> {
+  // Raw mode switches echo off, and with it the editing that the terminal does for a line; what people use of that is done here.
   return new Promise((resolve, reject) => {
     let typed: number[] = []
     const finish = (rest: Buffer) => {

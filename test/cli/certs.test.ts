@@ -3,6 +3,7 @@ import { join, relative, resolve } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
 import { runCerts } from '../../dist/cli/certs.js'
+import { start } from '../helpers/command.js'
 import { openssl } from '../helpers/openssl.js'
 
 interface Result {
@@ -92,6 +93,27 @@ t.test('without a CA the next step is told', async t => {
   const dir = t.testdir()
   t.match(await certs(['server', '--dir', dir]), { status: 1, stdout: '', stderr: /ca\.crt is missing: .*mosquitero certs init/ })
   t.same(tree(dir), [])
+})
+
+t.test('on a terminal the passphrase of a CA key is asked for and not shown', async t => {
+  const dir = t.testdir({ ca: {} })
+  const [crt, key] = [join(dir, 'ca/ca.crt'), join(dir, 'ca/ca.key')]
+  openssl('req', '-new', '-x509', '-extensions', 'v3_ca', '-keyout', key, '-out', crt, '-subj', '/CN=Casa', '-passout', 'pass:secret')
+  const ask = async (name: string, typed: string) => {
+    const command = `'${process.execPath}' dist/cli/main.js certs client ${name} --days 9 --dir '${dir}'`
+    const terminal = start(t, 'script', ['-qec', command, '/dev/null'])
+    await terminal.line(/Passphrase of /)
+    terminal.child.stdin?.write(typed)
+    return terminal.ended
+  }
+  const made = await ask('a', 'secret\r')
+  t.equal(made.status, 0, made.stdout)
+  t.notMatch(made.stdout, /secret/)
+  openssl('verify', '-CAfile', crt, join(dir, 'client/a.crt'))
+  const given = await ask('b', '\x03')
+  t.equal(given.status, 1)
+  t.match(given.stdout, /Error: Interrupted\./)
+  t.notMatch(given.stdout, /\n\s+at /)
 })
 
 t.test('a CA made by openssl under a passphrase is opened by environment or by asking', async t => {
