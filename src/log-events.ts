@@ -88,7 +88,8 @@ const table = {
   configDefault: event('information', (_: object) => 'Using default config.'),
   localOnly: event('warning', (_: object) => [
     'Starting in local only mode. Connections will only be possible from clients running on this machine.',
-    'Create a configuration file which defines a listener to allow remote access.'
+    'Create a configuration file which defines a listener to allow remote access.',
+    'For more details see https://mosquitto.org/documentation/authentication-methods/'
   ]),
   runningAs: event('information', (f: { user: string }) => `Info: running as user: ${f.user}.`),
   runningAsRoot: event('warning', (_: object) => 'Warning: a broker should not be run as root.'),

@@ -2,12 +2,13 @@
 
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readReason } from './account.js'
 import { type Acl, compileAcl, openAcl } from './auth/acl.js'
 import { parseAcl } from './auth/acl-file.js'
 import { type PasswordEntry, parsePasswordFile } from './auth/password-file.js'
 import { buildConfig, type ConfigFile, type ConfigResult, type Included, includeDirs, includedNames } from './config/build.js'
 import type { Config, FileSetting, ListenerConfig } from './config/types.js'
-import { type ErrorCode, type Problem, systemCode, systemReason } from './errors.js'
+import { type ErrorCode, type Problem, systemCode } from './errors.js'
 import { readTlsMaterial, type TlsMaterial } from './net/tls.js'
 
 /** Where a configuration comes from: a file, the command line, the environment. */
@@ -48,7 +49,7 @@ export async function readConfig({ file, ports, verbosity, env }: ConfigSource):
     main = await readConfigFile(file)
   } catch (error) {
     const message = systemCode(error) === 'EISDIR' ? `Config file ${file} is a directory.` : `Unable to open config file '${file}'.`
-    return { problems: [{ severity: 'error', code: 'ERR_CONF_OPEN', message: `${message} ${systemReason(error)}.` }] }
+    return { problems: [{ severity: 'error', code: 'ERR_CONF_OPEN', message: `${message} ${readReason(error)}.` }] }
   }
   return buildConfig({ main, ...settings })
 }
@@ -121,7 +122,7 @@ async function readSecret({ path, at }: FileSetting, what: string, code: ErrorCo
     }
     return content
   } catch (error) {
-    problems.push({ severity: 'error', code, message: `Unable to open ${what} "${path}". ${systemReason(error)}.`, at })
+    problems.push({ severity: 'error', code, message: `Unable to open ${what} "${path}". ${readReason(error)}.`, at })
     return undefined
   }
 }

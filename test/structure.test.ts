@@ -6,7 +6,7 @@ import t from 'tap'
 
 /** The first pattern that matches a file gives its layer; a file may import its own layer's folder and every layer below. */
 const layers: readonly [layer: number, files: RegExp][] = [
-  [0, /^(errors|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
+  [0, /^(account|errors|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
   [1, /^reload\.ts$|^(config|auth)\/|^pki\/(library|names|profiles|authority|x509)\.ts$/],
   [2, /^(snapshot|log|log-sinks|keylog)\.ts$|^(broker|store|net)\/|^pki\/(files|development)\.ts$/],
   [3, /^server\.ts$/],
@@ -18,7 +18,7 @@ const homes: Readonly<Record<string, RegExp>> = {
   aedes: /^broker\/broker\.ts$/,
   ioredis: /^store\/redis\.ts$/,
   'aedes-persistence-redis': /^store\/redis\.ts$/,
-  pino: /^log(-sinks)?\.ts$/,
+  pino: /^log\.ts$/,
   strftime: /^log\.ts$/,
   'hash-wasm': /^auth\/password-worker\.ts$/,
   '@peculiar/x509': /^pki\/library\.ts$/,

@@ -1,7 +1,7 @@
 // What the process is allowed: gives up root for the account that the configuration names, as Mosquitto does right after reading it.
 
 import { execFileSync } from 'node:child_process'
-import { userInfo } from 'node:os'
+import { accountName } from '../account.js'
 import type { Config } from '../config/types.js'
 import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
@@ -24,7 +24,7 @@ export function dropPrivileges(user: Config['user'], env: NodeJS.ProcessEnv, log
     if (env.PUID !== undefined || env.PGID !== undefined) changeToIds(env)
     else if (user?.name !== 'root') changeToAccount(user, log)
   }
-  log.write('runningAs', { user: currentUser() })
+  log.write('runningAs', { user: accountName() })
   if (process.geteuid?.() === 0) log.write('runningAsRoot', {})
   setUmask(env.UMASK_SET)
 }
@@ -77,14 +77,6 @@ function lookUp(name: string): { name: string; uid: number; gid: number } | unde
     return uid === undefined || gid === undefined ? undefined : { name, uid, gid }
   } catch {
     return undefined
-  }
-}
-
-function currentUser(): string {
-  try {
-    return userInfo().username
-  } catch {
-    return `id ${process.geteuid?.()}` // A container's arbitrary uid has no name.
   }
 }
 

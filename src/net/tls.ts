@@ -5,6 +5,7 @@ import { constants, createHash, createPrivateKey, type KeyObject, randomBytes, X
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createSecureContext, type SecureContextOptions, type TlsOptions } from 'node:tls'
+import { readReason } from '../account.js'
 import { readCertificate } from '../auth/certificate.js'
 import { type Certificate, TrustStore, toCertificate } from '../auth/chain.js'
 import { formatName } from '../auth/distinguished-name.js'
@@ -298,7 +299,7 @@ async function readBytes(path: string, fail: Fail): Promise<Buffer | undefined> 
   try {
     return await readFile(path)
   } catch (error) {
-    return fail(sentence(systemReason(error)))
+    return fail(sentence(readReason(error)))
   }
 }
 

@@ -1,7 +1,8 @@
 // The command line as a person meets it: messages, exit status, signals, pid file, the background.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { freePort, mosquitero, must, run, startBroker, userLine } from '../helpers/command.js'
@@ -9,6 +10,19 @@ import { testPki } from '../helpers/pki.js'
 import { until } from '../helpers/until.js'
 
 const isRoot = process.getuid?.() === 0
+
+t.test("started without a configuration, the three lines of local only mode are Mosquitto's", async t => {
+  const broker = await startBroker(t, ['-p', `${await freePort()}`])
+  const lines = broker
+    .stderr()
+    .split('\n')
+    .map(line => line.replace(/^\d+: /, ''))
+  const first = lines.findIndex(line => line.startsWith('Starting in local only mode.'))
+  t.match(lines.slice(first + 1, first + 3), [
+    'Create a configuration file which defines a listener to allow remote access.',
+    'For more details see https://mosquitto.org/documentation/authentication-methods/'
+  ])
+})
 
 t.test('-h prints the usage on stdout and ends with 0', async t => {
   const { status, stdout, stderr } = await mosquitero(t, ['-h'], { input: '' }).ended
@@ -151,6 +165,27 @@ t.test('a key that belongs to another certificate is refused with both names and
   t.match(ended.stderr, /Error: .*does not belong to certfile/)
   t.match(ended.stderr, /Error found at m\.conf:3\./)
 })
+
+t.test(
+  'a key that the account of the broker may not read is refused with the name of that account',
+  { skip: isRoot ? false : 'takes root' },
+  async t => {
+    const pki = await testPki(t)
+    const server = await pki.server()
+    // Not t.testdir(): a repository in root's home is nothing that other accounts can reach.
+    const dir = mkdtempSync(join(tmpdir(), 'mosquitero-'))
+    t.teardown(() => rmSync(dir, { recursive: true }))
+    chmodSync(dir, 0o755)
+    writeFileSync(join(dir, 'm.conf'), 'listener 1 127.0.0.1\ncertfile broker.crt\nkeyfile broker.key\nuser nobody\n')
+    copyFileSync(server.cert, join(dir, 'broker.crt'))
+    chmodSync(join(dir, 'broker.crt'), 0o644)
+    copyFileSync(server.key, join(dir, 'broker.key'))
+    chmodSync(join(dir, 'broker.key'), 0o600)
+    const ended = await mosquitero(t, ['-c', 'm.conf'], { cwd: dir, input: '' }).ended
+    t.equal(ended.status, 1)
+    t.match(ended.stderr, /Error: Unable to load server key file "broker\.key"\. Check keyfile\. Permission denied for user nobody\.$/m)
+  }
+)
 
 t.test('SIGTERM and SIGINT stop with 0, and the pid file goes', async t => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
