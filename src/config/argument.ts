@@ -5,10 +5,7 @@ import type { Argument, IntegerArgument } from './options.js'
 /** Lists are the words of a composite argument, in order: `listener 8883 ::1` → `['8883', '::1']`. */
 export type Value = boolean | number | string | readonly string[]
 
-export type Reading =
-  | { readonly value: Value; readonly notice?: string; readonly warning?: string }
-  /** `unavailable`: known, but we cannot honour it yet. */
-  | { readonly refusal: string; readonly unavailable?: true }
+export type Reading = { readonly value: Value; readonly notice?: string; readonly warning?: string } | { readonly refusal: string }
 
 const maxInt = 2 ** 31 - 1
 const maxStringBytes = 65535
@@ -124,8 +121,6 @@ function readKeyword(argument: Argument & { kind: 'keyword' }, name: string, tex
   if (!argument.words.includes(value)) {
     return argument.outside === undefined ? invalid(name, value) : refuse(argument.outside.replaceAll('{value}', () => value))
   }
-  if (argument.unavailable?.includes(value))
-    return { refusal: `'${name} ${value}' is not supported yet: remove the listener.`, unavailable: true }
   return { value }
 }
 

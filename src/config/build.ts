@@ -1,7 +1,7 @@
 // Text, command line and environment → Config: defaults and scopes settled, combinations checked. Reports everything that is wrong.
 
 import type { Problem } from '../errors.js'
-import { checkDraft, inOrder, warn } from './check.js'
+import { checkDraft, inOrder, speaksMqtt, warn } from './check.js'
 import { type Draft, type ListenerDraft, readDraft } from './draft.js'
 import { readEnvironment } from './environment.js'
 import type { ConfigFile } from './include.js'
@@ -51,7 +51,7 @@ export function buildConfig(input: ConfigInput): ConfigResult {
   checkDraft(draft, localOnly, checks)
   const listeners = localOnly
     ? localListeners(draft, input.ports ?? [])
-    : draft.listeners.map(listener => settleListener(listener, draft, checks))
+    : draft.listeners.filter(speaksMqtt).map(listener => settleListener(listener, draft, checks))
   const problems = [...draft.problems, ...inOrder(checks)]
   if (problems.some(({ severity }) => severity === 'error')) return { problems }
   return { config: freeze(settle(draft, environment, listeners, localOnly, input)), problems }

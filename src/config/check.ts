@@ -8,8 +8,31 @@ import type { Settings } from './settings.js'
 /** Checks the whole draft, and gives the files that plugin lines name to those who use them. */
 export function checkDraft(draft: Draft, localOnly: boolean, problems: Problem[]): void {
   for (const plugin of draft.plugins) applyPlugin(plugin, problems)
+  checkProtocols(draft.listeners, problems)
   for (const listener of draft.listeners) checkListener(listener, draft, localOnly, problems)
   for (const bridge of draft.bridges) checkBridge(bridge, draft.bridges, problems)
+}
+
+/** Whether we can speak what the listener is for. One that we cannot stays closed, which opens nothing that the file does not. */
+export function speaksMqtt({ settings }: ListenerDraft): boolean {
+  return (settings.text('protocol') ?? 'mqtt') === 'mqtt'
+}
+
+function checkProtocols(listeners: readonly ListenerDraft[], problems: Problem[]): void {
+  const someOpen = listeners.some(speaksMqtt)
+  for (const listener of listeners.filter(listener => !speaksMqtt(listener))) {
+    const { settings } = listener
+    const what = `'protocol ${settings.text('protocol')}' is not supported yet`
+    const at = settings.at('protocol')
+    if (someOpen)
+      problems.push({
+        severity: 'warning',
+        code: 'ERR_CONF_NOT_SUPPORTED',
+        message: `${what}: this listener stays closed.`,
+        ...(at && { at })
+      })
+    else fail(problems, 'ERR_CONF_UNAVAILABLE', `${what}, and no other listener is left.`, at)
+  }
 }
 
 /** In the order of the main file; what an included file says stands where its `include_dir` line is. */

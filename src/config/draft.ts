@@ -133,7 +133,7 @@ class DraftReader implements Draft {
     if (malformed && readsText(option.argument)) return this.#refuse('Malformed UTF-8 in configuration.', at)
     const reading = readArgument(option.argument, label, value)
     if ('refusal' in reading) {
-      this.#error(reading.unavailable ? 'ERR_CONF_UNAVAILABLE' : 'ERR_CONF_VALUE', reading.refusal, at)
+      this.#error('ERR_CONF_VALUE', reading.refusal, at)
       return reading
     }
     if (reading.notice !== undefined) this.#say('notice', 'ERR_CONF_VALUE', reading.notice, at)

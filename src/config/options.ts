@@ -13,11 +13,10 @@ export type Argument =
   /** The rest of the line, blanks trimmed. */
   | { readonly kind: 'string'; readonly maxLength?: number }
   | { readonly kind: 'path' }
-  /** One of a closed set; the next word, or with `rest` the rest of the line. `unavailable` words are known but cannot be honoured yet. */
+  /** One of a closed set; the next word, or with `rest` the rest of the line. */
   | {
       readonly kind: 'keyword'
       readonly words: readonly string[]
-      readonly unavailable?: readonly string[]
       readonly rest?: true
       readonly outside?: string
     }
@@ -117,7 +116,7 @@ export const options = {
   bind_address: { ...listener, argument: string, default: 'all addresses', ...restart, ...honoured, ...once, label: 'default listener bind_address', deprecated: "Please use 'listener' instead.", doc: 'The address of the default listener.' },
   bind_interface: { ...listener, argument: string, default: 'none', ...restart, ...later, ...once, unavailable: 'write the address of the interface after the port: listener PORT ADDRESS', doc: 'Listens on one network interface only; refused for now, since all interfaces would be open without it.' },
   socket_domain: { ...listener, argument: { ...keyword('ipv4', 'ipv6'), outside: "Invalid 'socket_domain' value '{value}' in configuration." }, default: 'both', ...restart, ...honoured, doc: 'Listens with IPv4 or IPv6 only.' },
-  protocol: { ...listener, argument: { kind: 'keyword', words: ['mqtt', 'websockets', 'http_api'], unavailable: ['websockets', 'http_api'] }, default: 'mqtt', ...restart, ...partly, doc: 'What is spoken on the listener; `mqtt` only for now, the other two are refused.' },
+  protocol: { ...listener, argument: keyword('mqtt', 'websockets', 'http_api'), default: 'mqtt', ...restart, ...partly, doc: 'What is spoken on the listener; `mqtt` only for now: a listener with another stays closed, with a warning.' },
   max_connections: { ...listener, argument: number(), default: '-1 (no limit)', ...live, ...honoured, doc: 'How many clients a listener takes; counted at accept, before TLS.' },
   accept_protocol_versions: { ...listener, place: 'own', argument: { kind: 'protocol versions' }, default: '3, 4, 5', ...live, ...honoured, doc: 'MQTT versions that may connect: 3 is 3.1, 4 is 3.1.1.' },
   max_qos: { ...listener, argument: number({ min: 0, max: 2, outside: "'max_qos' must be between 0 and 2 inclusive." }), aliases: ['maximum_qos'], default: '2', ...live, ...later, doc: 'The highest QoS clients may publish with.' },
