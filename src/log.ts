@@ -125,10 +125,13 @@ function stamp(config: LogConfig, now: Date): string {
   return `${time}: `
 }
 
-/** One line, whatever a client put into its names: control characters are shown, not sent to a terminal. A leading tab is Mosquitto's own. */
+/**
+ * One line, whatever a client put into its names: control characters, those that turn the direction of writing included, are shown, not sent
+ * to a terminal. A leading tab is Mosquitto's own.
+ */
 function printable(line: string): string {
   const cut = line.length > lineLimit ? line.slice(0, lineLimit) : line
-  return cut.replace(/(?!^\t)[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e]/g, character => {
+  return cut.replace(/(?!^\t)[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, character => {
     const code = character.charCodeAt(0)
     return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`
   })
