@@ -112,6 +112,7 @@ export class Broker extends Aedes {
   readonly #refused = new WeakSet<object>()
   /** How often the clients were judged again. */
   #rechecks = 0
+  readonly #inMemory: boolean
   #stopping = false
 
   constructor({ limits, log, policyOf, persistence, availability }: BrokerOptions) {
@@ -125,6 +126,7 @@ export class Broker extends Aedes {
     this.#log = log
     this.#policyOf = policyOf
     this.#availability = availability
+    this.#inMemory = persistence === undefined
     this.#limits = limits
     checkInstance(this)
     this.applyLimits(limits)
@@ -144,6 +146,7 @@ export class Broker extends Aedes {
   override async listen(): Promise<void> {
     await super.listen()
     guardPersistence(this.persistence, {
+      withoutPause: this.#inMemory,
       mayQueue: (clientId, { topic }) => {
         const client = this.clients[clientId]
         const session = client && this.#sessions.get(client)

@@ -15,6 +15,9 @@ const wrongUsage = 3
 /** How long an orderly stop may take before the process ends anyway, in milliseconds. */
 const stopLimit = 10_000
 
+/** How long what still runs behind an orderly stop, such as a delivery to a client that is gone, may keep the process. */
+const leaveLimit = 200
+
 /** Runs until a signal ends it; resolves with the exit status. `onRunning` is told when clients can connect. */
 export async function runBroker(argv: readonly string[], onRunning?: (server: Server) => void): Promise<number> {
   const name = basename(process.argv[1] ?? '') === 'mosquitto' ? 'mosquitto' : 'mosquitero'
@@ -110,9 +113,13 @@ function handleSignals(): Lifetime {
     stopping = true
     setTimeout(() => process.exit(status), stopLimit).unref()
     if (!server) abandon.abort()
+    const leave = (status: number): void => {
+      setTimeout(() => process.exit(status), leaveLimit).unref()
+      end(status)
+    }
     server?.close().then(
-      () => end(status),
-      () => end(1)
+      () => leave(status),
+      () => leave(1)
     )
   }
   const report = (reason: string): void => {

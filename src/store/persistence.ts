@@ -21,7 +21,9 @@ export interface StoredSubscription {
 /** The part of Aedes' persistence contract that is changed here; the rest goes to Aedes untouched. */
 export interface Persistence {
   setup(broker: unknown): Promise<void>
+  createRetainedStream(filter: string): Readable
   createRetainedStreamCombi(filters: readonly string[]): Readable
+  addSubscriptions(client: StoredClient, subscriptions: readonly object[]): Promise<void>
   outgoingEnqueueCombi(subscriptions: readonly StoredSubscription[], packet: StoredPacket): Promise<void>
   outgoingClearMessageId(client: StoredClient, packet: StoredPacket): Promise<StoredPacket | undefined>
   incomingDelPacket(client: StoredClient, packet: StoredPacket): Promise<void>
@@ -38,6 +40,8 @@ export interface Availability {
 }
 
 export interface PersistenceGuard {
+  /** Does it look through all it has without a pause, as the memory store does? */
+  readonly withoutPause: boolean
   /** May this client, if it is connected, have this message put into its queue? */
   mayQueue(clientId: string, packet: StoredPacket): boolean
   /** Was the delivery of this message refused a moment ago? */
@@ -47,12 +51,33 @@ export interface PersistenceGuard {
 
 /** Changes the persistence in place: most of them keep private fields, so that neither a proxy nor an heir of theirs would work. */
 export function guardPersistence(persistence: Persistence, guard: PersistenceGuard): void {
-  const { createRetainedStreamCombi, outgoingEnqueueCombi, outgoingClearMessageId, incomingDelPacket } = persistence
+  const {
+    createRetainedStream,
+    createRetainedStreamCombi,
+    addSubscriptions,
+    outgoingEnqueueCombi,
+    outgoingClearMessageId,
+    incomingDelPacket
+  } = persistence
+
+  const added = new WeakMap<object, Promise<void>>()
 
   const guarded: Partial<Persistence> = {
     // Aedes pipes this stream without a listener for its errors: one Redis hiccup would end the process.
     createRetainedStreamCombi(filters) {
-      return createRetainedStreamCombi.call(persistence, filters).on('error', guard.failed)
+      const stream = guard.withoutPause
+        ? Readable.from(oneByOne(filters, filter => createRetainedStream.call(persistence, filter)))
+        : createRetainedStreamCombi.call(persistence, filters)
+      return stream.on('error', guard.failed)
+    },
+
+    // Aedes has all filters of a SUBSCRIBE stored once for each of them: ten thousand would be a hundred million.
+    addSubscriptions(client, subscriptions) {
+      const known = added.get(subscriptions)
+      if (known !== undefined) return known
+      const adding = addSubscriptions.call(persistence, client, subscriptions)
+      added.set(subscriptions, adding)
+      return adding
     },
 
     // What a client may not read must not wait in its queue either.
@@ -92,4 +117,16 @@ export function guardPersistence(persistence: Persistence, guard: PersistenceGua
     streamWill: () => Readable.from([])
   }
   Object.assign(persistence, guarded)
+}
+
+let turn = Promise.resolve()
+
+// Each filter is held against every retained message: thousands of them at once would stop everybody. All who ask share one line, so
+// that a turn of the event loop has one filter in it however many clients subscribe.
+async function* oneByOne(filters: readonly string[], messagesOf: (filter: string) => Readable): AsyncGenerator<unknown, void> {
+  for (const filter of filters) {
+    turn = turn.then(() => new Promise(resolve => setImmediate(resolve)))
+    await turn
+    yield* messagesOf(filter)
+  }
 }

@@ -403,9 +403,21 @@ const attacks: Readonly<Record<string, Attack>> = {
           [connect({ version, clientId: `void${version}` }), subscribe([], version), unsubscribe([], version)]
         ],
         random,
-        1000
+        300
       )
     }
+  },
+
+  async 'thousands of filters, each held against thousands of retained messages'({ plain }, random) {
+    const retained = times(10_000, i => publish(`kept/${i}`, { retain: true }))
+    const forget = times(10_000, i => publish(`kept/${i}`, { retain: true, payload: '' }))
+    const filters = times(3000, i => `kept/+/${i}`)
+    await volley(plain, [[connect({ clientId: 'keeper' }), Buffer.concat(retained), ping]], random, 800)
+    // A second one, kept by its session, whose filters are stored.
+    await volley(plain, [[connect({ clientId: 'many' }), subscribe(filters)]], random, 500)
+    await volley(plain, [[connect({ clientId: 'many', clean: false }), subscribe(filters)]], random, 500)
+    await isServed(plain, 4)
+    await volley(plain, [[connect({ clientId: 'keeper' }), Buffer.concat(forget), ping]], random, 800)
   },
 
   async 'texts that no topic, filter or name may be'({ plain, guarded }, random) {
