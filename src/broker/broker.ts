@@ -36,7 +36,11 @@ declare module 'aedes' {
     duplicates: object
     _assignedClientId?: string
     readonly _disconnected: boolean
-    readonly _parser: { prependListener(event: 'packet', listener: (packet: IncomingPacket) => void): unknown }
+    readonly _parser: {
+      /** Of which a part has come. */
+      readonly packet?: { readonly length: number }
+      prependListener(event: 'packet', listener: (packet: IncomingPacket) => void): unknown
+    }
   }
 }
 
@@ -93,6 +97,9 @@ const slowJudgements = 2
 /** How long a client may take to read its last packet, and all of them together when the broker stops. */
 const goodbyeTimeout = 2000
 const closeTimeout = 5000
+
+/** Mosquitto's limit for a CONNECT: a stranger may not make us keep `max_packet_size` for each of its connections. */
+const maxConnectLength = 100_000
 
 const reasonCodes = { notAuthorised: 0x87, packetTooLarge: 0x95 } as const
 
@@ -170,7 +177,16 @@ export class Broker extends Aedes {
     const session = newSession(connection)
     this.#sessions.set(client, session)
     this.#open.set(client, session)
-    client._parser.prependListener('packet', packet => this.#received(session, packet))
+    let awaitsConnect = true
+    client._parser.prependListener('packet', packet => {
+      awaitsConnect = false
+      this.#received(session, packet)
+    })
+    // Behind Aedes' own listener, which has parsed what came.
+    stream.on('readable', () => {
+      const length = client._parser.packet?.length ?? 0
+      if (awaitsConnect && length > maxConnectLength) client.emit('error', new Error('packet too large'))
+    })
     stream.once('close', () => {
       this.#open.delete(client)
       this.#ended(session)
@@ -528,7 +544,7 @@ export class Broker extends Aedes {
 
   #reasonOf(client: Client, error: Error): string {
     const code = systemCode(error)
-    if (this.#availability?.up === false) return 'server unavailable'
+    if (this.#availability?.up === false || this.#availability?.caused(error)) return 'server unavailable'
     if (error.message === 'packet too large') return 'oversize packet'
     if (error.message === 'connect did not arrive in time' || error.message === 'drain timeout') return 'exceeded timeout'
     if (code === 'ECONNRESET' || code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE') return 'connection closed by client'

@@ -189,6 +189,19 @@ t.test('a packet above max_packet_size ends the connection', async t => {
   await until(() => log.lines.some(line => /^Client big \[.*\] disconnected: oversize packet\.$/.test(line)), 'the line')
 })
 
+t.test('a CONNECT above 100000 bytes ends with its first bytes, whatever max_packet_size says', async t => {
+  const { connect, log } = await startBareBroker(t)
+  const client = await connect()
+  client.stream.write(Buffer.from('10c19a0c00044d51', 'hex'))
+  await client.closed()
+  await until(() => log.lines.some(line => /^Client <unknown> \[.*\] disconnected: oversize packet\.$/.test(line)), 'the line')
+  const other = await connect()
+  const admitted = other.connect({ clientId: 'other', username: 'u', password: Buffer.alloc(40_000) })
+  other.publish('t', Buffer.alloc(150_000))
+  t.equal((await admitted).returnCode, 0, 'what comes behind it has the other limit')
+  await other.ping()
+})
+
 t.test('every end of a connection has its reason', async t => {
   const { connect, log, broker } = await startBareBroker(t)
   const ended = (pattern: RegExp) => until(() => log.lines.some(line => pattern.test(line)), String(pattern))
