@@ -222,6 +222,11 @@ const table = {
       `Error: Lost Redis at ${f.address} (${f.reason}). Until it is back, new clients are refused and messages of QoS 1 and 2 are not acknowledged.`
   ),
   redisBack: event('notice', (f: { address: string; seconds: number }) => `Redis at ${f.address} is back after ${f.seconds} seconds.`),
+  redisRefuses: event(
+    'error',
+    (f: { address: string; reason: string }) =>
+      `Error: Redis at ${f.address} answers, but refuses what is asked of it (${f.reason}). Until that is mended, nothing new is kept there.`
+  ),
   storeFailed: event('error', (f: { reason: string }) => `Error: The store failed: ${f.reason}`),
 
   // What the ACL denies. Mosquitto says the first at debug level and without the reason.

@@ -37,6 +37,8 @@ export interface Availability {
   readonly up: boolean
   /** Resolves when the store is there again. Never rejects: after a close it stays silent. */
   whenUp(): Promise<void>
+  /** Is this error the store's answer, rather than a client's doing? */
+  caused(error: Error): boolean
 }
 
 export interface PersistenceGuard {

@@ -1,5 +1,6 @@
 // Retained messages and persistent sessions in Redis. Redis may be away, at the start or later: that is said once, nothing is
-// acknowledged that isn't stored, and it goes on by itself when Redis is back. The address in a message never holds the password.
+// acknowledged that isn't stored, and it goes on by itself when Redis is back. A Redis that is there and refuses (full, a replica) is named,
+// but Aedes has acknowledged before it hears of it. The address in a message never holds the password.
 
 import redisPersistence from 'aedes-persistence-redis'
 import { Redis, type RedisOptions } from 'ioredis'
@@ -18,6 +19,8 @@ export interface RedisStore extends Availability {
 const longestPause = 3000
 /** A Redis that hangs is a Redis that is away. */
 const commandTimeout = 5000
+/** A Redis that is full, a replica, or an account without the right answers every command so: said once in this time. */
+const refusalPause = 60_000
 const schemes = 'redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix:///PATH[?db=N]'
 
 /** Connects in the background. Throws only for a URL that can't be meant. */
@@ -36,12 +39,13 @@ export function openRedisStore(url: string, log: Log, at?: Location): RedisStore
   })
   const state = new RedisState(redis, address, log, at)
   return {
-    persistence: redisPersistence({ conn: guardCommands(redis) }),
+    persistence: redisPersistence({ conn: guardCommands(redis, error => state.refuses(error)) }),
     ready: state.ready,
     get up() {
       return state.up
     },
     whenUp: () => state.whenUp(),
+    caused: isRefusal,
     close: () => state.close()
   }
 }
@@ -107,6 +111,8 @@ class RedisState {
   #said: string | undefined
   #lostAt = 0
   #back = Promise.resolve()
+  /** When a refusal was said, by its code. */
+  readonly #refusals = new Map<string, number>()
   #resolveBack: () => void = () => {}
 
   constructor(redis: Redis, address: string, log: Log, at: Location | undefined) {
@@ -143,6 +149,16 @@ class RedisState {
       if (this.#status === 'up') this.#isAway()
       await this.#back
     }
+  }
+
+  /** Redis said no to a command. */
+  refuses(error: Error): void {
+    const reason = reasonOf(error)
+    const [code = ''] = reason.split(' ', 1)
+    const now = Date.now()
+    if (now - (this.#refusals.get(code) ?? 0) < refusalPause) return
+    this.#refusals.set(code, now)
+    this.#log.write('redisRefuses', { address: this.#address, reason })
   }
 
   async close(): Promise<void> {
@@ -218,8 +234,9 @@ class RedisState {
 
 // The persistence doesn't wait for some of its commands: each gets a `catch` here, whoever else looks at it, so that none ends the
 // process. A command that timed out means that Redis hangs: a new connection shows whether it lives.
-function guardCommands(redis: Redis): Redis {
+function guardCommands(redis: Redis, refused: (error: Error) => void): Redis {
   const failed = (error: unknown) => {
+    if (isRefusal(error)) refused(error)
     if (errorMessage(error) === 'Command timed out' && redis.status === 'ready') redis.disconnect(true)
   }
   return new Proxy(redis, {
@@ -233,6 +250,11 @@ function guardCommands(redis: Redis): Redis {
       }
     }
   })
+}
+
+/** Redis' own answer to a command, such as `OOM command not allowed …`; ioredis does not export its class. */
+function isRefusal(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError'
 }
 
 // A host with several addresses fails with one error for each, and no message of its own.
