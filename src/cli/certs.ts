@@ -177,8 +177,9 @@ function parse(args: string[]) {
 async function runInit({ names, values }: Arguments, io: CommandIo): Promise<number> {
   if (names.length > 0) throw new UsageError(`"certs init" takes no name; write --cn ${JSON.stringify(names[0])} to call the CA so.`)
   if (values.dev) return runDevelopment(values, io)
+  const wish = wishOf(values)
   const paths = certificatePaths(values.dir, 'ca')
-  const issued = await make(paths, () => createAuthority({ commonName: values.cn ?? 'Mosquitero CA', ...wishOf(values) }))
+  const issued = await make(paths, () => createAuthority({ commonName: values.cn ?? 'Mosquitero CA', ...wish }))
   report(io, paths, issued, `Next: mosquitero certs server${dirArgument(values)}`)
   return 0
 }
@@ -192,10 +193,11 @@ async function runDevelopment({ dir, cn, key, days }: Arguments['values'], io: C
 }
 
 async function runServer({ names, values }: Arguments, io: CommandIo): Promise<number> {
+  const wish = wishOf(values)
   const asked = [...names.map(parseAlternativeName), ...(values.ip ?? []).map(parseAddress)]
   const paths = values.out === undefined ? certificatePaths(values.dir, 'broker') : pathsOf(values.out)
   const issued = await make(paths, async () =>
-    issueServer(await openAuthority(values.dir, io), { names: asked.length === 0 ? localNames() : asked, ...wishOf(values) })
+    issueServer(await openAuthority(values.dir, io), { names: asked.length === 0 ? localNames() : asked, ...wish })
   )
   const ca = certificatePaths(values.dir, 'ca').certificate
   report(io, paths, issued, `For mosquitto.conf:\n  certfile ${paths.certificate}\n  keyfile ${paths.key}\n  cafile ${ca}`)
@@ -207,8 +209,9 @@ async function runClient({ names, values }: Arguments, io: CommandIo): Promise<n
   if (name === undefined) throw new UsageError('A name is missing: the common name of the client.')
   if (others.length > 0) throw new UsageError('One client at a time; put a name with spaces in quotes.')
   checkCommonName(name)
+  const wish = wishOf(values)
   const paths = values.out === undefined ? certificatePaths(values.dir, 'client', name) : pathsOf(values.out)
-  const issued = await make(paths, async () => issueClient(await openAuthority(values.dir, io), { commonName: name, ...wishOf(values) }))
+  const issued = await make(paths, async () => issueClient(await openAuthority(values.dir, io), { commonName: name, ...wish }))
   const ca = certificatePaths(values.dir, 'ca').certificate
   report(
     io,

@@ -215,6 +215,17 @@ t.test('wrong usage exits with 2 and shows how it goes', async t => {
   }
 })
 
+t.test('wrong usage is said before what is wrong with the folder', async t => {
+  const dir = t.testdir()
+  t.match(await certs(['init', '--dir', dir]), { status: 0 })
+  t.match(await certs(['server', '--dir', dir]), { status: 0 })
+  t.match(await certs(['client', 'a', '--dir', dir]), { status: 0 })
+  for (const args of [['init'], ['server'], ['client', 'a']]) {
+    const result = await certs([...args, '--days', '1e3', '--dir', dir])
+    t.match(result, { status: 2, stdout: '', stderr: /"1e3" is not a number of days[\s\S]*Usage: / }, args.join(' '))
+  }
+})
+
 t.test('every help text shows a real call', async t => {
   for (const args of [['--help'], ['-h'], ['help'], ['init', '--help'], ['server', '-h'], ['client', '--help'], ['show', '--help']]) {
     t.match(await certs(args), { status: 0, stderr: '', stdout: /Usage: [\s\S]*Example:\n {2}mosquitero certs / }, args.join(' '))

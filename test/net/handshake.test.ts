@@ -14,13 +14,17 @@ t.test('each failed handshake gives one line with its reason, with real clients'
   const sClient = (port: number, ...args: string[]) => run('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, ...args])
   const cases: [what: string, reason: RegExp, attempt: (port: number) => Promise<unknown>, rest?: Parameters<typeof tlsConfig>[1]][] = [
     ['plain MQTT', /client speaks plain MQTT on a TLS port/, port => publish(port)],
-    ['HTTP', /client speaks HTTP on a TLS port/, port => run('curl', ['-s', `http://127.0.0.1:${port}/`])],
+    ['HTTP', /client speaks HTTP on a TLS port/, port => t.rejects(fetch(`http://127.0.0.1:${port}/`))],
     [
       'another CA',
       /client does not trust our certificate \(TLS alert unknown_ca\)/,
       port => publish(port, '--cafile', stranger.cert, ...own)
     ],
-    ['another CA, curl', /client does not trust our certificate/, port => run('curl', ['-s', `https://127.0.0.1:${port}/`])],
+    [
+      'another CA, TLS 1.3',
+      /client does not trust our certificate/,
+      port => sClient(port, '-tls1_3', '-verify_return_error', '-CAfile', stranger.cert)
+    ],
     [
       'another CA, TLS 1.2',
       /client does not trust our certificate/,
