@@ -53,6 +53,19 @@ t.test('when one listener cannot be opened, those before it are closed again', a
   }
 })
 
+t.test('a file that several listeners share is read once, and what is wrong in it is said once', async t => {
+  const dir = t.testdir({ acl: 'nonsense\n', passwords: 'ann:$9$x\n' })
+  const file = join(dir, 'm.conf')
+  const rights = `acl_file ${join(dir, 'acl')}\npassword_file ${join(dir, 'passwords')}\n`
+  writeFileSync(file, `listener 0 ${join(dir, 'a')}\nlistener 0 ${join(dir, 'b')}\n${rights}`)
+  const error = await createServer({ config: file, ...quiet }).then(
+    () => undefined,
+    (error: unknown) => error
+  )
+  const errors = error instanceof ProblemsError ? error.problems.filter(({ severity }) => severity === 'error') : []
+  t.same(errors.map(({ code }) => code).sort(), ['ERR_ACL_SYNTAX', 'ERR_PASSWORD_SYNTAX'])
+})
+
 t.test('the environment is asked only when it is given', async t => {
   const file = join(t.testdir({ 'm.conf': '' }), 'm.conf')
   writeFileSync(file, `listener ${await freePort()} 127.0.0.1\n`)

@@ -143,6 +143,23 @@ t.test('a full queue is nobody’s failed login, and a re-check asks again', asy
   t.equal(typeof judge === 'function' && shown(await judge()), 'password dev ann')
 })
 
+t.test('a stranger, and a user without a password, cost a hash as a wrong password does', async t => {
+  const asked: (string | undefined)[] = []
+  const counting: typeof hasher = {
+    ...hasher,
+    verify: (...question) => hasher.verify(...question),
+    verifyUnknown: async (_entries, username) => {
+      asked.push(username)
+      return false
+    }
+  }
+  const policy = policyFrom({ allowAnonymous: true, passwords: ann }, counting, recordLog())
+  for (const credentials of [sent('eve', 'right'), sent('ann'), sent('ann', 'wrong')]) {
+    t.equal(shown(await policy.authenticate(plain, credentials)), 'not-authorised')
+  }
+  t.same(asked, ['eve', 'ann'])
+})
+
 t.test('after ten failures the next try waits, also with the right password', async t => {
   const waits: number[] = []
   const log = recordLog()
