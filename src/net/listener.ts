@@ -10,6 +10,7 @@ import type { Log } from '../log-events.js'
 import { Arrival, type Reception, socketBelow } from './arrival.js'
 import { type BoundAddress, type BoundSocket, bindSockets, closeSockets } from './bind.js'
 import { HandshakeGate } from './handshake-gate.js'
+import { keepPeerChains } from './peer-chain.js'
 import type { TlsMaterial } from './tls.js'
 
 /** What a reload may change. */
@@ -196,6 +197,7 @@ class OpenListener implements Listener, Reception {
     })
     server.on('tlsClientError', (error, stream) => arrivalOf(stream)?.failed(error))
     server.on('error', ignore)
+    if (material.requireCertificate) keepPeerChains(server)
     if (this.#host.onKeylog !== undefined) server.on('keylog', line => this.#host.onKeylog?.(line))
     return server
   }

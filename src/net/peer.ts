@@ -9,6 +9,7 @@ import { formatName } from '../auth/distinguished-name.js'
 import type { ClientCertificate } from '../auth/identity.js'
 import { checkRevocation } from '../auth/revocation.js'
 import { errorMessage } from '../errors.js'
+import { peerCertificate } from './peer-chain.js'
 import { dateOf, type TlsMaterial } from './tls.js'
 
 export type PeerReason =
@@ -42,7 +43,7 @@ const maxSent = 10
 /** May this client come in? To be asked in `secureConnection`, before a byte of MQTT is read. */
 export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): PeerVerdict {
   if (!material.requireCertificate) return { ok: true }
-  const x509 = socket.getPeerX509Certificate()
+  const x509 = peerCertificate(socket)
   // Asked first and apart: Node calls a resumed TLS 1.3 session authorized even when its client never sent a certificate.
   if (x509 === undefined) return noCertificate
   return orUnreadable(() => {

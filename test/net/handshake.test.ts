@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { HandshakeGate } from '../../dist/net/handshake-gate.js'
 import { testPki } from '../helpers/pki.js'
@@ -108,10 +109,12 @@ t.test('handshakes beyond the limit wait for a place, and a stalled one does not
   const gate = new HandshakeGate(1, 100)
   const { listener, log, accepted } = await testListener(t, {
     tls: tlsConfig({ ...(await pki.server()), cafile: pki.ca }),
-    host: { gate, handshakeTimeout: 1000 }
+    host: { gate, handshakeTimeout: 2000 }
   })
   await dial(t, listener.port)
   await log.waitFor('accepted')
+  // Each has a deadline of its own: those that come later still have half of theirs when the first gives up its place.
+  await sleep(1000)
   const credentials = { cert: readFileSync(client.cert), key: readFileSync(client.key) }
   const waiting = await Promise.all(Array.from({ length: 5 }, () => tlsClient(t, listener.port, credentials)))
   t.match(log.of('rejected'), [/handshake timed out/])

@@ -59,11 +59,10 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     const middle = await pki.authority('Middle', { issuer: pki.root })
     const client = await pki.client('dev', { ca: middle })
     const credentials = { ...versions, cert: readFileSync(client.cert), key: readFileSync(client.key) }
+    const tls = tlsConfig({ ...(await pki.server()), cafile: pki.ca, crlfile: await pki.crl({ ca: middle }) })
+    // Not before the list, which is valid from its own second on.
     let now = new Date()
-    const { listener, log, accepted } = await testListener(t, {
-      tls: tlsConfig({ ...(await pki.server()), cafile: pki.ca, crlfile: await pki.crl({ ca: middle }) }),
-      host: { now: () => now }
-    })
+    const { listener, log, accepted } = await testListener(t, { tls, host: { now: () => now } })
     const { session } = await tlsClient(t, listener.port, credentials)
     t.match(await tlsClient(t, listener.port, { ...credentials, session }), { isAccepted: true, isReused: true })
     t.match(accepted[1]?.connection.tls?.certificate, { commonName: 'dev', chain: { length: 1 } }, 'the intermediate is remembered')

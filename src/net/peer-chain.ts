@@ -1,0 +1,22 @@
+// The certificates that a client sends with its own. Node 24.21 and 26.8 read the client's certificate themselves before `secureConnection`,
+// and that takes the others off OpenSSL's list [nodejs/node#65579]; so they are read here a moment earlier, which is right on every version.
+
+import type { X509Certificate } from 'node:crypto'
+import type { Server, TLSSocket } from 'node:tls'
+
+const taken = new WeakMap<TLSSocket, X509Certificate | undefined>()
+
+/** To be called once for a server that asks for certificates. */
+export function keepPeerChains(server: Server): void {
+  // The one event that hands out the socket while the handshake is under way; the line, a secret, is not looked at.
+  server.on('keylog', (_line: Buffer, socket: TLSSocket) => {
+    if (taken.has(socket)) return
+    taken.set(socket, undefined)
+    socket.prependOnceListener('secure', () => taken.set(socket, socket.getPeerX509Certificate()))
+  })
+}
+
+/** What the client showed, with what it sent along as its issuers. */
+export function peerCertificate(socket: TLSSocket): X509Certificate | undefined {
+  return taken.get(socket) ?? socket.getPeerX509Certificate()
+}
