@@ -7,7 +7,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const lowestNode = 20
+// What the packages ask for. Node 20.0 could not even run the compiler.
+const lowestNode = [20, 17]
 
 /** Ends the process with one line for a person. */
 export function fail(message) {
@@ -29,8 +30,9 @@ export function runPackage(file, args, options) {
 
 /** Installs and builds, each only when something changed since the last time. */
 export function prepare() {
-  if (Number(process.versions.node.split('.')[0]) < lowestNode) {
-    fail(`Mosquitero needs Node ${lowestNode} or newer; this is ${process.version}.`)
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  if (major < lowestNode[0] || (major === lowestNode[0] && minor < lowestNode[1])) {
+    fail(`Mosquitero needs Node ${lowestNode.join('.')} or newer; this is ${process.version}.`)
   }
   install()
   build()
