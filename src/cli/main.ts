@@ -4,9 +4,9 @@
 // Node opens its inspector on SIGUSR1, which Mosquitto's scripts send to have the database saved, until somebody handles it: so this is first.
 process.on('SIGUSR1', () => {})
 
-const lowestNode = 20
-if (Number(process.versions.node.split('.')[0]) < lowestNode) {
-  process.stderr.write(`Mosquitero needs Node ${lowestNode} or newer; this is ${process.version}.\n`)
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+if (major < 20 || (major === 20 && minor < 17)) {
+  process.stderr.write(`Mosquitero needs Node 20.17 or newer; this is ${process.version}.\n`)
   process.exit(1)
 }
 

@@ -308,5 +308,5 @@ t.test('a Node that is too old is told in one line', async t => {
   const old = 'data:text/javascript,Object.defineProperty(process,"versions",{value:{...process.versions,node:"18.0.0"}})'
   const ended = await run(t, process.execPath, ['--import', old, 'dist/cli/main.js', '-h'])
   t.equal(ended.status, 1)
-  t.match(ended.stderr, /^Mosquitero needs Node 20 or newer; this is v\S+\.\n$/)
+  t.match(ended.stderr, /^Mosquitero needs Node 20\.17 or newer; this is v\S+\.\n$/)
 })

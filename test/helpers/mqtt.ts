@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import { generate, type IConnackPacket, type IConnectPacket, type IPublishPacket, type Packet, parser, type QoS } from 'mqtt-packet'
 
 /** Long enough for a busy machine, and never waited for by a test that passes. */
-const deadline = 10_000
+const deadline = 30_000
 
 export interface ConnectOptions extends Partial<IConnectPacket> {
   readonly protocolVersion?: 3 | 4 | 5

@@ -3,7 +3,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** Resolves with the first truthy value of `condition`; rejects after `deadline` milliseconds. */
-export async function until<T>(condition: () => T | Promise<T>, deadline = 10_000): Promise<NonNullable<T>> {
+export async function until<T>(condition: () => T | Promise<T>, deadline = 30_000): Promise<NonNullable<T>> {
   const end = Date.now() + deadline
   for (;;) {
     const value = await condition()
