@@ -20,7 +20,7 @@ import type {
   UsernameSource
 } from './types.js'
 
-export type { ConfigFile, Included, IncludedFile } from './include.js'
+export type { ConfigFile, Included } from './include.js'
 export { includeDirs, includedNames } from './include.js'
 
 export interface ConfigInput {
@@ -132,9 +132,9 @@ function settleListener({ at, settings }: ListenerDraft, draft: Draft, checks: P
     username: settleUsername(settings, tls, checks),
     useUsernameAsClientId: settings.boolean('use_username_as_clientid') ?? false,
     maxConnections: limit(settings.number('max_connections')),
-    maxQos: maxQos === 0 || maxQos === 1 ? maxQos : 2,
-    maxTopicAlias: settings.number('max_topic_alias') ?? 10,
-    maxTopicAliasBroker: settings.number('max_topic_alias_broker') ?? 10,
+    maxQos: maxQos === 0 || maxQos === 1 ? maxQos : listenerDefaults.maxQos,
+    maxTopicAlias: settings.number('max_topic_alias') ?? listenerDefaults.maxTopicAlias,
+    maxTopicAliasBroker: settings.number('max_topic_alias_broker') ?? listenerDefaults.maxTopicAliasBroker,
     ...(versions && { acceptProtocolVersions: ([3, 4, 5] as const).filter(version => versions.includes(String(version))) })
   }
 }
@@ -150,13 +150,11 @@ function settleAddress(settings: Settings): { port: number; bind: Bind } {
 function settleSecurity(settings: Settings, { global, perListenerSettings }: Draft, localOnly: boolean): SecurityConfig {
   const passwordFile = settings.file('password_file') ?? global.file('password_file')
   const aclFile = settings.file('acl_file') ?? global.file('acl_file')
-  const pskFile = settings.file('psk_file') ?? global.file('psk_file')
   const globalAnonymous = perListenerSettings ? undefined : global.boolean('allow_anonymous')
   return {
     allowAnonymous: settings.boolean('allow_anonymous') ?? globalAnonymous ?? localOnly,
     ...(passwordFile && { passwordFile }),
     ...(aclFile && { aclFile }),
-    ...(pskFile && { pskFile }),
     allowZeroLengthClientId: settings.boolean('allow_zero_length_clientid') ?? global.boolean('allow_zero_length_clientid') ?? true,
     autoIdPrefix: settings.text('auto_id_prefix') ?? global.text('auto_id_prefix') ?? 'auto-'
   }

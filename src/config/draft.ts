@@ -1,8 +1,7 @@
 // Directives in order → what each listener, bridge and the whole broker were told. Knows which line may follow which; settles nothing.
 
 import { basename } from 'node:path'
-import type { ErrorCode, Location, Problem } from '../errors.js'
-import { systemReason } from '../errors.js'
+import { type ErrorCode, type Location, type Problem, systemReason } from '../errors.js'
 import { type Reading, readArgument, readsText, type Value } from './argument.js'
 import type { ConfigFile, Included } from './include.js'
 import { findOption, findOwnOption, type Option } from './options.js'
@@ -111,7 +110,7 @@ class DraftReader implements Draft {
     const target = directive.own ? this.own : this.#target(name, option, directive, context)
     if (!target) return
     this.#announce(name, option, directive)
-    const label = directive.own ? `#!${name}` : (option.label ?? (name === 'plugin_opt_*' ? 'plugin_opt_' : directive.name))
+    const label = directive.own ? `#!${name}` : (option.label ?? directive.name)
     const reading = this.#readValue(label, option, directive)
     // A line that opens something opens it even when its argument is wrong, so that what follows is judged in its place.
     if (name === 'listener') this.#openListener(directive.at, context)

@@ -68,10 +68,10 @@ export interface Option {
   readonly doc: string
   readonly aliases?: readonly string[]
   /**
-   * Listener options without a listener above them: `default` makes one on port 1883 as Mosquitto does, `listener` is an error,
-   * `own` is an error under the default listener too. Absent: `default`.
+   * Listener options without a listener above them: `listener` is an error, `own` is an error under the default listener too. Absent:
+   * makes the default listener, on port 1883, as Mosquitto does.
    */
-  readonly place?: 'default' | 'listener' | 'own'
+  readonly place?: 'listener' | 'own'
   /** The second line of that name in one scope: absent, it replaces the first. */
   readonly again?: 'refused' | 'adds'
   /** The sentence for `again: 'refused'`, where Mosquitto has a special one. */
@@ -143,7 +143,7 @@ export const options = {
   'ciphers_tls1.3': { ...listener, argument: string, default: 'OpenSSL\'s list', ...live, ...honoured, doc: 'Cipher suites for TLS 1.3.' },
   tls_version: { ...listener, place: 'listener', argument: { ...keyword('tlsv1.3', 'tlsv1.2', 'tlsv1.1'), rest: true, outside: "Unsupported tls_version '{value}'." }, default: 'tlsv1.2', ...live, ...honoured, ...once, doc: 'The lowest TLS version spoken; TLS 1.1 is never offered.' },
   psk_hint: { ...listener, argument: string, default: 'none', ...restart, ...later, ...once, unavailable: 'use certificates, or remove the listener', doc: 'TLS with pre-shared keys; refused for now, since the listener would be plain text without it.' },
-  dhparamfile: { ...listener, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'No longer needed, in Mosquitto neither.' },
+  dhparamfile: { ...listener, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },
   tls_engine: { ...listener, argument: string, default: 'none', ...restart, ...meaningless, ...once, doc: 'An OpenSSL engine for the private key.' },
   tls_engine_kpass_sha1: { ...listener, argument: string, default: 'none', ...restart, ...meaningless, doc: 'The engine\'s password, hashed.' },
   tls_keyform: { ...listener, argument: string, default: 'pem', ...restart, ...meaningless, doc: 'Whether the key comes from the engine.' },
@@ -165,7 +165,7 @@ export const options = {
   global_plugin: { ...global, argument: word, default: 'none', ...restart, ...partly, again: 'adds', doc: 'As `plugin`, for all listeners.' },
   plugin_load: { ...global, argument: { kind: 'name and path' }, default: 'none', ...restart, ...partly, again: 'adds', doc: 'As `plugin`, with a name for `plugin_use`.' },
   plugin_use: { ...listener, place: 'own', argument: string, default: 'none', ...restart, ...partly, again: 'adds', doc: 'Uses a loaded plugin for one listener.' },
-  'plugin_opt_*': { ...plugin, argument: string, aliases: ['auth_opt_*'], default: 'none', ...restart, ...partly, again: 'adds', doc: 'An option of the plugin above: `plugin_opt_acl_file`, `plugin_opt_password_file`.' },
+  'plugin_opt_*': { ...plugin, argument: string, aliases: ['auth_opt_*'], default: 'none', ...restart, ...partly, again: 'adds', label: 'plugin_opt_', doc: 'An option of the plugin above: `plugin_opt_acl_file`, `plugin_opt_password_file`.' },
   auth_plugin_deny_special_chars: { ...plugin, argument: boolean, default: 'true', ...restart, ...meaningless, doc: 'Refuses usernames and client identifiers with `+`, `#`, `/` before a plugin is asked.' },
 
   // Limits
@@ -192,7 +192,7 @@ export const options = {
   persistent_client_expiration: { ...global, argument: { kind: 'duration' }, default: 'never', ...live, ...later, doc: 'How long the session of a client that is away is kept.' },
   sys_interval: { ...global, argument: number({ min: 0, max: uint16, unit: 'seconds' }), default: '10', ...live, ...later, doc: 'How often `$SYS` is published.' },
   enable_control_api: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: 'Answers on `$CONTROL/broker/v1`.' },
-  retry_interval: { ...global, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'No longer there, in Mosquitto neither.' },
+  retry_interval: { ...global, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },
 
   // Persistence
   persistence: { ...global, argument: boolean, aliases: ['retained_persistence'], default: 'false', ...live, ...later, doc: 'Keeps sessions and retained messages over a restart; see `#!store`.' },

@@ -4,8 +4,8 @@ import type { Location } from '../errors.js'
 import type { Value } from './argument.js'
 import type { FileSetting } from './types.js'
 
-export interface Setting<T extends Value = Value> {
-  readonly value: T
+export interface Setting {
+  readonly value: Value
   readonly at: Location | undefined
 }
 
@@ -65,16 +65,16 @@ export class Settings {
     return typeof value === 'object' ? value : undefined
   }
 
-  /** A path with its line. */
-  file(name: string): FileSetting | undefined {
-    const path = this.text(name)
-    const at = this.at(name)
-    return path === undefined || at === undefined ? undefined : { path, at }
-  }
-
   /** A text with its line. */
   placed(name: string): { readonly value: string; readonly at: Location } | undefined {
-    const file = this.file(name)
-    return file && { value: file.path, at: file.at }
+    const value = this.text(name)
+    const at = this.at(name)
+    return value === undefined || at === undefined ? undefined : { value, at }
+  }
+
+  /** A path with its line. */
+  file(name: string): FileSetting | undefined {
+    const path = this.placed(name)
+    return path && { path: path.value, at: path.at }
   }
 }

@@ -31,7 +31,6 @@ export interface SecurityConfig {
   readonly allowAnonymous: boolean
   readonly passwordFile?: FileSetting
   readonly aclFile?: FileSetting
-  readonly pskFile?: FileSetting
   readonly allowZeroLengthClientId: boolean
   readonly autoIdPrefix: string
 }
@@ -75,23 +74,24 @@ export interface ListenerConfig {
   readonly useUsernameAsClientId: boolean
   /** -1: no limit. Counted when a connection is accepted, before TLS. */
   readonly maxConnections: number
-  readonly maxQos: 0 | 1 | 2
   readonly maxTopicAlias: number
-  readonly maxTopicAliasBroker: number
-  readonly mountPoint?: string
   readonly acceptProtocolVersions?: readonly (3 | 4 | 5)[]
+  // Settled, and without effect yet: their options are `later` in options.ts.
+  readonly maxQos: 0 | 1 | 2
+  readonly maxTopicAliasBroker: number
 }
 
 export interface LimitsConfig {
-  readonly globalMaxClients: number
   readonly globalMaxConnections: number
-  readonly maxInflightBytes: number
   readonly maxInflightMessages: number
   readonly maxKeepalive: number
   readonly maxPacketSize: number
+  readonly messageSizeLimit: number
+  // Settled, and without effect yet: their options are `later` in options.ts.
+  readonly globalMaxClients: number
+  readonly maxInflightBytes: number
   readonly maxQueuedBytes: number
   readonly maxQueuedMessages: number
-  readonly messageSizeLimit: number
 }
 
 export type StoreConfig = { readonly kind: 'memory' } | { readonly kind: 'redis'; readonly url: string; readonly at?: Location }
