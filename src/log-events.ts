@@ -1,5 +1,6 @@
 // Every event the broker logs: its type and its line in the words of Mosquitto 2.1, from fields that the JSON format prints as they are.
 
+import type { Peer } from './auth/identity.js'
 import type { LogType, UsernameSource } from './config/types.js'
 import { formatProblem, type Problem } from './errors.js'
 
@@ -15,11 +16,6 @@ type Text<Fields> = (fields: Fields) => string | readonly string[]
 
 const event = <Fields>(type: LogType, text: Text<Fields>): LogEvent<Fields> => ({ type, text })
 const connectionEvent = <Fields>(type: LogType, text: Text<Fields>): LogEvent<Fields> => ({ type, connection: true, text })
-
-interface Peer {
-  readonly remoteAddress: string
-  readonly remotePort: number
-}
 
 interface Who {
   readonly clientId: string

@@ -19,12 +19,15 @@ export interface ClientCertificate {
   readonly chain?: readonly Buffer[]
 }
 
-/** An accepted transport before its CONNECT. */
-export interface Connection {
-  readonly listener: ListenerConfig
-  /** `unix` sockets have no address: then both are as Mosquitto logs them, the path and 0. */
+/** The other end of a transport. A Unix socket has no address: then both are as Mosquitto logs them, its path and 0. */
+export interface Peer {
   readonly remoteAddress: string
   readonly remotePort: number
+}
+
+/** An accepted transport before its CONNECT. */
+export interface Connection extends Peer {
+  readonly listener: ListenerConfig
   readonly tls?: {
     readonly version: string
     readonly cipher: string

@@ -4,7 +4,7 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
-import type { ClientCertificate, Connection } from '../auth/identity.js'
+import type { ClientCertificate, Connection, Peer } from '../auth/identity.js'
 import type { ListenerConfig } from '../config/types.js'
 import { systemCode } from '../errors.js'
 import type { Log } from '../log-events.js'
@@ -35,11 +35,6 @@ interface Refusal {
   readonly words: string
   readonly subject?: string
   readonly issuer?: string
-}
-
-interface Peer {
-  readonly remoteAddress: string
-  readonly remotePort: number
 }
 
 // The first byte of every TLS connection: a record of type handshake [RFC 8446, 5.1]. No MQTT packet begins a connection with it.

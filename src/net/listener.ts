@@ -4,7 +4,7 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer, type TLSSocket, type Server as TlsServer } from 'node:tls'
-import type { Connection } from '../auth/identity.js'
+import type { Connection, Peer } from '../auth/identity.js'
 import type { ListenerConfig } from '../config/types.js'
 import type { Log } from '../log-events.js'
 import { Arrival, type Reception, socketBelow } from './arrival.js'
@@ -78,8 +78,8 @@ class OpenListener implements Listener, Reception {
   #connections = 0
 
   constructor(setup: ListenerSetup, host: ListenerHost) {
-    this.log = host.log
     assertComplete(setup)
+    this.log = host.log
     this.gate = host.gate ?? new HandshakeGate()
     this.patience = host.handshakeTimeout ?? defaultPatience
     this.#host = host
@@ -174,8 +174,7 @@ class OpenListener implements Listener, Reception {
     })
   }
 
-  // Mosquitto logs the path of a Unix socket as its peer's address, and 0 as the port.
-  #peerOf({ remoteAddress, remotePort }: Socket): { remoteAddress: string; remotePort: number } | undefined {
+  #peerOf({ remoteAddress, remotePort }: Socket): Peer | undefined {
     const { bind } = this.config
     if (bind.kind === 'unix') return { remoteAddress: bind.path, remotePort: 0 }
     return remoteAddress === undefined || remotePort === undefined ? undefined : { remoteAddress, remotePort }
