@@ -10,10 +10,14 @@ export interface Certificate {
   readonly fields: CertificateFields
 }
 
-export type ChainFault = 'unknown-ca' | 'ca-expired' | 'ca-not-yet-valid' | 'not-a-ca' | 'path-too-long'
+/** What is wrong with a CA on the way. */
+type CaFault = 'ca-expired' | 'ca-not-yet-valid' | 'not-a-ca' | 'path-too-long'
+export type ChainFault = BrokenChain['fault']
 
 /** `path` runs from the leaf to the root, both included. */
-export type ChainResult = { readonly path: readonly Certificate[] } | { readonly fault: ChainFault; readonly by?: Certificate }
+export type ChainResult = { readonly path: readonly Certificate[] } | BrokenChain
+
+export type BrokenChain = { readonly fault: 'unknown-ca' } | { readonly fault: CaFault; readonly by: Certificate }
 
 // Enough for cross-signed hierarchies; an end to what a peer can make us compute by sending look-alikes.
 const maxSignatureChecks = 32
@@ -22,7 +26,7 @@ const maxLength = 10
 /** The CA certificates of a listener. A certificate of `cafile` that is not self-signed helps to build a path, as in OpenSSL, and ends none. */
 export class TrustStore {
   readonly certificates: readonly Certificate[]
-  readonly #bySubject = new Map<string, Certificate[]>()
+  readonly #bySubject = new Map<string, readonly Certificate[]>()
 
   constructor(certificates: readonly X509Certificate[]) {
     this.certificates = certificates.map(toCertificate)
@@ -49,7 +53,7 @@ export function toCertificate(x509: X509Certificate): Certificate {
 /** The way from a certificate to a root of the store, over `intermediates` where needed: issuer, signature, CA flag, key usage, path length, dates of the CAs. */
 export function buildChain(leaf: Certificate, intermediates: readonly Certificate[], trust: TrustStore, now: Date): ChainResult {
   let checks = maxSignatureChecks
-  let fault: ChainResult = { fault: 'unknown-ca' }
+  let broken: BrokenChain = { fault: 'unknown-ca' }
 
   function extend(path: readonly Certificate[], last: Certificate): readonly Certificate[] | undefined {
     if (isSelfSigned(last)) return trust.has(last) ? path : undefined
@@ -61,9 +65,9 @@ export function buildChain(leaf: Certificate, intermediates: readonly Certificat
       if (path.length >= maxLength || path.includes(candidate) || checks === 0) continue
       checks -= 1
       if (!hasSigned(candidate, last)) continue
-      const wrong = faultOf(candidate, path.length - 1, now)
-      if (wrong !== undefined) {
-        fault = { fault: wrong, by: candidate }
+      const fault = faultOf(candidate, path.length - 1, now)
+      if (fault !== undefined) {
+        broken = { fault, by: candidate }
         continue
       }
       const complete = extend([...path, candidate], candidate)
@@ -73,11 +77,11 @@ export function buildChain(leaf: Certificate, intermediates: readonly Certificat
   }
 
   const path = extend([leaf], leaf)
-  return path === undefined ? fault : { path }
+  return path === undefined ? broken : { path }
 }
 
 /** Has this CA issued and signed that certificate? */
-export function hasSigned(issuer: Certificate, { x509 }: Certificate): boolean {
+function hasSigned(issuer: Certificate, { x509 }: Certificate): boolean {
   try {
     return x509.checkIssued(issuer.x509) && x509.verify(issuer.x509.publicKey)
   } catch {
@@ -99,7 +103,7 @@ export function isSelfSigned(certificate: Certificate): boolean {
   return answer
 }
 
-function faultOf(ca: Certificate, casBelow: number, now: Date): ChainFault | undefined {
+function faultOf(ca: Certificate, casBelow: number, now: Date): CaFault | undefined {
   const { version, basicConstraints, keyUsage, notBefore, notAfter } = ca.fields
   // Without the extension: a version 1 root, or a key that may sign certificates [X509_check_ca(3)].
   const mayIssue = basicConstraints?.ca ?? ((version === 1 && isSelfSigned(ca)) || keyUsage !== undefined)

@@ -4,7 +4,7 @@
 import { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { clientCertificate } from '../auth/certificate.js'
-import { buildChain, type Certificate, type ChainFault, type ChainResult, isSelfSigned, toCertificate } from '../auth/chain.js'
+import { type BrokenChain, buildChain, type Certificate, type ChainFault, isSelfSigned, toCertificate } from '../auth/chain.js'
 import { formatName } from '../auth/distinguished-name.js'
 import type { ClientCertificate } from '../auth/identity.js'
 import { checkRevocation } from '../auth/revocation.js'
@@ -116,28 +116,27 @@ function checkDates(leaf: Certificate, now: Date): PeerRefusal | undefined {
   return undefined
 }
 
-function refuseChain(leaf: Certificate, { fault, by }: Extract<ChainResult, { fault: ChainFault }>, material: TlsMaterial): PeerRefusal {
-  const ca = by && formatName(by.fields.subject)
+function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMaterial): PeerRefusal {
+  if (broken.fault === 'unknown-ca') return refuseStranger(leaf, material)
+  const { fault, by } = broken
+  const ca = formatName(by.fields.subject)
   switch (fault) {
-    case 'unknown-ca': {
-      if (isSelfSigned(leaf)) return refuse('self-signed', leaf, 'certificate is self-signed')
-      const issuer = formatName(leaf.fields.issuer)
-      const namesakes = material.trust.named(leaf.fields.issuerKey).length > 0
-      return refuse(
-        fault,
-        leaf,
-        `certificate is signed by an unknown CA: ${issuer}${namesakes ? ' (another CA than ours of that name)' : ''}`
-      )
-    }
     case 'ca-expired':
-      return refuse(fault, leaf, `the CA ${ca} expired on ${by && dateOf(by.fields.notAfter)}`)
+      return refuse(fault, leaf, `the CA ${ca} expired on ${dateOf(by.fields.notAfter)}`)
     case 'ca-not-yet-valid':
-      return refuse(fault, leaf, `the CA ${ca} is not valid before ${by && dateOf(by.fields.notBefore)}`)
+      return refuse(fault, leaf, `the CA ${ca} is not valid before ${dateOf(by.fields.notBefore)}`)
     case 'not-a-ca':
       return refuse(fault, leaf, `certificate is signed by ${ca}, which may not sign certificates`)
     case 'path-too-long':
       return refuse(fault, leaf, `there are more CAs below ${ca} than its path length allows`)
   }
+}
+
+function refuseStranger(leaf: Certificate, { trust }: TlsMaterial): PeerRefusal {
+  if (isSelfSigned(leaf)) return refuse('self-signed', leaf, 'certificate is self-signed')
+  const issuer = formatName(leaf.fields.issuer)
+  const namesake = trust.named(leaf.fields.issuerKey).length > 0 ? ' (another CA than ours of that name)' : ''
+  return refuse('unknown-ca', leaf, `certificate is signed by an unknown CA: ${issuer}${namesake}`)
 }
 
 function checkAgainstLists(leaf: Certificate, issuer: Certificate, material: TlsMaterial, now: Date): PeerRefusal | undefined {

@@ -15,8 +15,6 @@ import { type ErrorCode, errorMessage, type Location, type Problem, systemCode, 
 
 export interface TlsMaterial {
   readonly requireCertificate: boolean
-  /** The broker's own certificate. */
-  readonly certificate: X509Certificate
   readonly trust: TrustStore
   /** Present with `crlfile`: then a leaf without a valid list of its issuer is refused. */
   readonly revocation?: readonly RevocationList[]
@@ -63,7 +61,6 @@ export async function readTlsMaterial(
     problems,
     material: {
       requireCertificate: config.requireCertificate,
-      certificate: own,
       trust,
       ...(lists !== undefined && { revocation: lists.map(({ list }) => list) }),
       serverOptions: serverOptions(context, config.requireCertificate),
