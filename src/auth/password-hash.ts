@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads'
 import { BrokerError } from '../errors.js'
 import { FairQueue } from './fair-queue.js'
 import { formatPasswordHash, type PasswordEntry, type PasswordHash, type PasswordScheme } from './password-file.js'
+import { RecentMap } from './recent-map.js'
 
 export interface PasswordHasher {
   /**
@@ -284,13 +285,12 @@ function closedError(): BrokerError {
 
 /** Strings that are forgotten after a while, the oldest first when there are too many. */
 class ExpiringSet {
-  readonly #times = new Map<string, number>()
-  readonly #max: number
+  readonly #times: RecentMap<number>
   readonly #lifetime: number
   readonly #now: () => number
 
   constructor(max: number, lifetime: number, now: () => number) {
-    this.#max = max
+    this.#times = new RecentMap(max)
     this.#lifetime = lifetime
     this.#now = now
   }
@@ -300,11 +300,8 @@ class ExpiringSet {
     return time !== undefined && this.#now() - time < this.#lifetime
   }
 
-  // Kept in the order of their times: what is asked again is not renewed, so no answer outlives its minute.
+  // What is asked again is not renewed, so no answer outlives its minute.
   add(key: string): void {
-    this.#times.delete(key)
     this.#times.set(key, this.#now())
-    const [oldest] = this.#times.keys()
-    if (this.#times.size > this.#max && oldest !== undefined) this.#times.delete(oldest)
   }
 }

@@ -5,13 +5,14 @@ import { Buffer } from 'node:buffer'
 import { createHash, pbkdf2Sync } from 'node:crypto'
 import { parentPort } from 'node:worker_threads'
 import { argon2id } from 'hash-wasm'
+import { errorMessage } from '../errors.js'
 import type { Derivation, DerivationAnswer } from './password-hash.js'
 
 const port = parentPort
 port?.on('message', (derivation: Derivation) => {
   derive(derivation).then(
     hash => port.postMessage({ hash } satisfies DerivationAnswer),
-    (error: unknown) => port.postMessage({ failure: error instanceof Error ? error.message : String(error) } satisfies DerivationAnswer)
+    (error: unknown) => port.postMessage({ failure: errorMessage(error) } satisfies DerivationAnswer)
   )
 })
 

@@ -2,6 +2,7 @@
 // has logged in from an address before is not slowed by the failures of others there.
 
 import { createHash } from 'node:crypto'
+import { RecentMap } from './recent-map.js'
 
 /** Failures within the window that cost nothing: a person who mistypes, a device that starts with an old password. */
 const freeFailures = 10
@@ -107,29 +108,4 @@ export function addressGroup(address: string): string {
     .slice(0, 4)
     .map(group => Number.parseInt(group, 16).toString(16))
     .join(':')}::/64`
-}
-
-/** A map of bounded size that forgets what was set longest ago. */
-class RecentMap<Value> {
-  readonly #values = new Map<string, Value>()
-  readonly #size: number
-
-  constructor(size: number) {
-    this.#size = size
-  }
-
-  get(key: string): Value | undefined {
-    return this.#values.get(key)
-  }
-
-  set(key: string, value: Value): void {
-    this.#values.delete(key)
-    this.#values.set(key, value)
-    const [oldest] = this.#values.keys()
-    if (this.#values.size > this.#size && oldest !== undefined) this.#values.delete(oldest)
-  }
-
-  delete(key: string): void {
-    this.#values.delete(key)
-  }
 }
