@@ -20,9 +20,9 @@ export const refusals = {
   busy: { v3: 3, v5: 0x97, words: 'server busy' },
   'bad-credentials': { v3: 4, v5: 0x86, words: 'bad username or password' },
   'not-authorised': { v3: 5, v5: 0x87, words: 'not authorised' }
-} as const satisfies Record<PolicyRefusal | string, RefusalAnswer>
+} as const satisfies Record<PolicyRefusal, RefusalAnswer> & Record<string, RefusalAnswer>
 
-export type Refusal = keyof typeof refusals | PolicyRefusal
+export type Refusal = keyof typeof refusals
 
 /** The whole CONNACK. */
 export function refusalBytes(refusal: Refusal, protocolVersion: number): Buffer {

@@ -5,7 +5,7 @@ import { Buffer } from 'node:buffer'
 import { access } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import {
-  formatPasswordHash,
+  formatEntry,
   type PasswordHash,
   parsePasswordFile,
   parsePasswordHash,
@@ -201,7 +201,7 @@ async function create(request: SetRequest, io: PasswdIo): Promise<number> {
   const { file, username } = request
   const toStdout = file === '-'
   if (!toStdout && (await exists(file))) throw new Error(alreadyThere(file))
-  const line = `${username}:${formatPasswordHash(await newHash(request, io))}\n`
+  const line = `${formatEntry({ username, password: await newHash(request, io) })}\n`
   if (toStdout) {
     io.stdout.write(line)
     return 0
@@ -218,7 +218,7 @@ async function create(request: SetRequest, io: PasswdIo): Promise<number> {
 async function set(request: SetRequest, io: PasswdIo): Promise<number> {
   const { file, username } = request
   await checkEditable(file).catch(error => cannotOpen(file, error))
-  const entry = `${toLatin1(username)}:${formatPasswordHash(await newHash(request, io))}`
+  const entry = formatEntry({ username: toLatin1(username), password: await newHash(request, io) })
   let found = false
   await edit(file, io, async lines => {
     const place = lines.findIndex(line => namesUser(line, username))
@@ -255,8 +255,8 @@ async function hashFile({ file, setting }: { file: string; setting: HashSetting 
           continue
         }
         if (plain.more) io.stderr.write(`Warning: ${file}:${index + 1}: only the text up to the second ':' is taken as the password.\n`)
-        const hash = await hasher.hash(setting, Buffer.from(plain.password, 'latin1'))
-        hashed.push(`${plain.username}:${formatPasswordHash(hash)}${lineEnd(line)}`)
+        const password = await hasher.hash(setting, Buffer.from(plain.password, 'latin1'))
+        hashed.push(formatEntry({ username: plain.username, password }) + lineEnd(line))
       }
       return hashed
     })
