@@ -1,6 +1,7 @@
 // The text of an acl_file → its rules, each with its line, and everything that is wrong with it. Reads as Mosquitto reads it: words are
 // separated by spaces only, trailing white space is cut, `#` in the first column starts a comment.
 
+import { trimBlanksEnd, trimBlanksStart } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 import { isTopicFilter } from '../topic.js'
 
@@ -53,10 +54,6 @@ const numberSign = 0x23
 const pemHeader = Buffer.from('-----BEGIN')
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-// C's isspace: what Mosquitto cuts from the ends of lines, names and filters. JavaScript's trim() would cut more.
-const leadingSpace = /^[ \t\n\v\f\r]+/
-const trailingSpace = /[ \t\n\v\f\r]+$/
-
 function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
   // Before decoding: a comment may be in any encoding.
   if (bytes[0] === numberSign) return
@@ -66,7 +63,7 @@ function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
     fail(acl, at, `Invalid line in acl_file "${acl.file}": it holds ${found}, which no topic or username can.`)
     return
   }
-  const line = text.replace(trailingSpace, '')
+  const line = trimBlanksEnd(text)
   const [keyword, rest] = splitWord(line)
   switch (keyword) {
     case '':
@@ -85,7 +82,7 @@ function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
 }
 
 function parseUser(rest: string, at: Location, acl: OpenAcl): void {
-  const username = rest.replace(leadingSpace, '')
+  const username = trimBlanksStart(rest)
   if (username === '') {
     fail(acl, at, `Missing username in acl_file "${acl.file}".`)
     return
@@ -100,7 +97,7 @@ function parseRule(kind: AclRule['kind'], rest: string, at: Location, acl: OpenA
     return
   }
   // With one word only, that word is the filter, even if it reads like an access.
-  const filter = more === '' ? word : more.replace(leadingSpace, '')
+  const filter = more === '' ? word : trimBlanksStart(more)
   const access = more === '' ? 'readwrite' : aclAccesses.find(name => name === word)
   if (access === undefined) {
     fail(acl, at, `Invalid topic access type "${excerpt(word)}" in acl_file "${acl.file}".`)

@@ -2,6 +2,7 @@
 // A line that gives no usable entry is a Problem with its line and user; no message ever holds a hash or a password.
 
 import { Buffer, isUtf8 } from 'node:buffer'
+import { trimBlanks } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 
 /** A stored password: how it was derived, and the result. */
@@ -238,17 +239,4 @@ function decodeUnpadded(text = ''): Buffer | undefined {
 
 function unpadded(bytes: Buffer): string {
   return bytes.toString('base64').replace(/=+$/, '')
-}
-
-// isspace(3) in the C locale; String.prototype.trim takes more, and a pattern for the end of a line is slow on long blank ones.
-function trimBlanks(text: string): string {
-  let start = 0
-  let end = text.length
-  while (start < end && isBlank(text.charCodeAt(start))) start++
-  while (end > start && isBlank(text.charCodeAt(end - 1))) end--
-  return text.slice(start, end)
-}
-
-function isBlank(code: number): boolean {
-  return code === 0x20 || (code >= 0x09 && code <= 0x0d)
 }

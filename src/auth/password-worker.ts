@@ -6,7 +6,7 @@ import { createHash, pbkdf2Sync } from 'node:crypto'
 import { parentPort } from 'node:worker_threads'
 import { argon2id } from 'hash-wasm'
 import { errorMessage } from '../errors.js'
-import type { Derivation, DerivationAnswer } from './password-hash.js'
+import type { Derivation, DerivationAnswer } from './hash-threads.js'
 
 const port = parentPort
 port?.on('message', (derivation: Derivation) => {

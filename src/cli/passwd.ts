@@ -4,6 +4,7 @@
 import { Buffer } from 'node:buffer'
 import { access } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import type { HashSetting } from '../auth/hash-threads.js'
 import {
   formatEntry,
   type PasswordHash,
@@ -13,7 +14,7 @@ import {
   quoteName,
   splitFields
 } from '../auth/password-file.js'
-import { defaultSettings, type HashSetting, openPasswordHasher } from '../auth/password-hash.js'
+import { defaultSettings, openPasswordHasher } from '../auth/password-hash.js'
 import { BrokerError, errorMessage, formatLocation, systemCode, systemReason } from '../errors.js'
 import { checkEditable, createFile, editFile } from './file-edit.js'
 import { type PromptIo, readNewPassword } from './password-prompt.js'

@@ -1,5 +1,6 @@
 // What stands after an option's name → a value, or the sentence that refuses it, in Mosquitto 2.1's words where it has some.
 
+import { trimBlanks } from '../blanks.js'
 import type { Argument, IntegerArgument } from './options.js'
 
 /** Lists are the words of a composite argument, in order: `listener 8883 ::1` → `['8883', '::1']`. */
@@ -108,11 +109,6 @@ function readString(name: string, text: string, maxLength?: number): Reading {
   if (forbidden.test(value)) return refuse('Malformed UTF-8 in configuration.')
   if (maxLength !== undefined && bytes > maxLength) return refuse(`${name} length must be <= ${maxLength}.`)
   return { value }
-}
-
-// isspace(3) in the C locale; String.trim would also take a no-break space, which may be part of a name.
-function trimBlanks(text: string): string {
-  return text.replace(/^[ \t\n\v\f\r]+/, '').replace(/[ \t\n\v\f\r]+$/, '')
 }
 
 function readKeyword(argument: Argument & { kind: 'keyword' }, name: string, text: string): Reading {
