@@ -3,19 +3,17 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
-import type { Connection } from './auth/identity.js'
 import { openPasswordHasher, type PasswordHasher } from './auth/password-hash.js'
-import { buildPolicy, type Policy } from './auth/policy.js'
 import { LoginThrottle } from './auth/throttle.js'
-import { Broker, type BrokerLimits, type ClientFacts, type SlowVerdict, type Verdict } from './broker/broker.js'
+import { Broker, type BrokerLimits } from './broker/broker.js'
 import type { Config, ListenerConfig, LogConfig, LogType } from './config/types.js'
+import { Enforcement, type PolicyMeans } from './enforcement.js'
 import { BrokerError, type Problem, ProblemsError } from './errors.js'
 import { type KeylogFile, openKeylog } from './keylog.js'
 import { type OpenLog, openLog } from './log.js'
-import type { Log, LogFields } from './log-events.js'
+import type { Log } from './log-events.js'
 import type { BoundAddress } from './net/bind.js'
 import { type ConnectionTotal, type Listener, type ListenerSetup, openListener } from './net/listener.js'
-import { recheckPeer } from './net/peer.js'
 import { listenerKey, listenerName, planReload, type ReloadPlan } from './reload.js'
 import { type ConfigSource, type ListenerSnapshot, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
 import { openRedisStore, type RedisStore } from './store/redis.js'
@@ -42,12 +40,6 @@ export interface ServerOptions {
   beforeFiles?(config: Config, log: Log): void
 }
 
-/** What is in force on one listener. Connections hold on to the configuration they came by, so a reload changes what is in here. */
-interface Enforcement {
-  snapshot: ListenerSnapshot
-  policy: Policy
-}
-
 interface Reload {
   readonly problems: readonly Problem[]
   /** Resolves with how many clients had to go; absent: nothing was applied. */
@@ -59,7 +51,6 @@ export class Server {
   readonly broker: Broker
   readonly #options: ServerOptions
   readonly #hasher: PasswordHasher
-  readonly #throttle = new LoginThrottle()
   readonly #store: RedisStore | undefined
   readonly #listeners = new Map<string, Listener>()
   /** By every configuration object a listener has had: that of its start and of each reload. */
@@ -83,9 +74,14 @@ export class Server {
     this.#total = { count: 0, limit: limits.globalMaxConnections }
     this.#hasher = openPasswordHasher()
     this.#store = store.kind === 'redis' ? openRedisStore(store.url, log, store.at) : undefined
-    for (const listener of snapshot.listeners) {
-      this.#enforced.set(listener.config, { snapshot: listener, policy: this.#buildPolicy(listener) })
+    const means: PolicyMeans = {
+      hasher: this.#hasher,
+      throttle: new LoginThrottle(),
+      log,
+      now: () => performance.now(),
+      sleep: milliseconds => sleep(milliseconds, undefined, { ref: false })
     }
+    for (const listener of snapshot.listeners) this.#enforced.set(listener.config, new Enforcement(listener, means))
     this.broker = new Broker({
       limits: brokerLimits(snapshot.config),
       log,
@@ -157,11 +153,11 @@ export class Server {
       this.log.reconfigure(visible(snapshot.config.log, this.#options), snapshot.config.connectionMessages)
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error
-      return this.#refuseReload([...all, problemOf(error)])
+      return this.#refuseReload([...all, ...problemsOf(error)])
     }
     writeProblems(this.log, all)
     this.#apply(snapshot, plan, leftOpen)
-    return { problems: all, ended: this.broker.recheckClients(facts => this.#recheck(facts)) }
+    return { problems: all, ended: this.broker.recheckClients(facts => this.#enforcementOf(facts.connection.listener).recheck(facts)) }
   }
 
   #refuseReload(problems: readonly Problem[]): Reload {
@@ -185,39 +181,11 @@ export class Server {
     const listener = this.#listeners.get(listenerKey(snapshot.config))
     if (!listener) return
     const enforcement = this.#enforcementOf(listener.config)
-    const fields = enforcementFields(snapshot.config)
-    if (!isDeepStrictEqual(fields, enforcementFields(enforcement.snapshot.config))) this.log.write('listenerEnforces', fields)
-    enforcement.snapshot = snapshot
-    enforcement.policy = this.#buildPolicy(snapshot)
+    const before = enforcement.logFields
+    enforcement.replace(snapshot)
+    if (!isDeepStrictEqual(enforcement.logFields, before)) this.log.write('listenerEnforces', enforcement.logFields)
     this.#enforced.set(snapshot.config, enforcement)
     listener.update(this.#setupOf(snapshot))
-  }
-
-  /** Would this client still come in by the door it came by? */
-  #recheck({ connection, admitted }: ClientFacts): Verdict | SlowVerdict {
-    const { snapshot, policy } = this.#enforcementOf(connection.listener)
-    return stillStands(connection, snapshot) ? policy.recheck(connection, admitted) : 'administrative-action'
-  }
-
-  #buildPolicy(snapshot: ListenerSnapshot): Policy {
-    const { config, acl, passwords } = snapshot
-    const policy = buildPolicy({
-      listener: config,
-      acl,
-      passwords,
-      clientIdPrefix: this.#snapshot.config.clientIdPrefixes,
-      hasher: this.#hasher,
-      throttle: this.#throttle,
-      log: this.log,
-      now: () => performance.now(),
-      sleep: milliseconds => sleep(milliseconds, undefined, { ref: false })
-    })
-    return Object.freeze({
-      ...policy,
-      // The rest of a CONNECT may come, and its password be hashed, after a reload that judged only who was in.
-      authenticate: async (connection, credentials) =>
-        stillStands(connection, snapshot) ? policy.authenticate(connection, credentials) : { ok: false, refusal: 'not-authorised' }
-    } satisfies Policy)
   }
 
   #enforcementOf(listener: ListenerConfig): Enforcement {
@@ -240,7 +208,7 @@ export class Server {
       ...(keylog && { onKeylog: line => keylog.write(line) })
     })
     this.#listeners.set(listenerKey(config), listener)
-    this.log.write('listenerEnforces', enforcementFields(config))
+    this.log.write('listenerEnforces', this.#enforcementOf(config).logFields)
   }
 
   // Quality of service 2 and an end after 20 seconds, as Mosquitto gives its log messages.
@@ -298,8 +266,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     if (options.detached) log.reconfigure(visible(config.log, options), config.connectionMessages)
     return server
   } catch (error) {
-    if (error instanceof ProblemsError) writeProblems(log, error.problems)
-    else if (error instanceof BrokerError) writeProblems(log, [problemOf(error)])
+    writeProblems(log, problemsOf(error))
     log.close()
     throw error
   }
@@ -315,24 +282,10 @@ export async function checkConfiguration(options: ServerOptions): Promise<void> 
     if (!found?.snapshot) throw new ProblemsError(problems)
     writeProblems(log, problems)
   } catch (error) {
-    if (error instanceof ProblemsError) writeProblems(log, error.problems)
+    writeProblems(log, problemsOf(error))
     throw error
   } finally {
     log.close()
-  }
-}
-
-/** What the log says of a listener: at its start, and when a reload changes it. */
-function enforcementFields(config: ListenerConfig): LogFields<'listenerEnforces'> {
-  const { tls, security, username } = config
-  return {
-    listener: listenerName(config),
-    certificate: tls?.requireCertificate ? 'required' : 'not asked for',
-    username,
-    anonymous: security.allowAnonymous,
-    ...(tls && { tls: tls.minVersion }),
-    ...(security.passwordFile && { passwordFile: security.passwordFile.path }),
-    ...(security.aclFile && { aclFile: security.aclFile.path })
   }
 }
 
@@ -343,12 +296,6 @@ function enforcementFields(config: ListenerConfig): LogFields<'listenerEnforces'
 async function readAgain(listeners: readonly ListenerConfig[], config: Config): Promise<readonly ListenerSnapshot[]> {
   const read = listeners.map(listener => readSnapshot({ ...config, listeners: [{ ...listener }] }))
   return (await Promise.all(read)).flatMap(({ snapshot }) => snapshot?.listeners ?? [])
-}
-
-/** Would the transport of this connection, TLS and certificate, be accepted now? No question for one that came by these very settings. */
-function stillStands({ listener, tls }: Connection, snapshot: ListenerSnapshot): boolean {
-  if (snapshot.tls === undefined || listener === snapshot.config) return true
-  return tls !== undefined && recheckPeer(tls.certificate, snapshot.tls, new Date()).ok
 }
 
 const nameOf = ({ name }: ServerOptions): string => name ?? 'mosquitero'
@@ -374,7 +321,13 @@ function brokerLimits({ limits, listeners }: Config): BrokerLimits {
   return { ...limits, maxTopicAlias: Math.min(...listeners.map(({ maxTopicAlias }) => maxTopicAlias)) }
 }
 
-const problemOf = ({ code, message, at }: BrokerError): Problem => ({ severity: 'error', code, message, ...(at && { at }) })
+/** What a person can mend of what was thrown; a fault of ours is none of it. */
+function problemsOf(error: unknown): readonly Problem[] {
+  if (error instanceof ProblemsError) return error.problems
+  if (!(error instanceof BrokerError)) return []
+  const { code, message, at } = error
+  return [{ severity: 'error', code, message, ...(at && { at }) }]
+}
 
 function writeProblems(log: Log, problems: readonly Problem[]): void {
   for (const problem of problems) log.write(problemEvents[problem.severity], problem)

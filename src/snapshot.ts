@@ -20,12 +20,14 @@ export interface ConfigSource {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
-/** What one listener enforces, in values. */
+/** One listener, with what its files held. */
 export interface ListenerSnapshot {
   readonly config: ListenerConfig
   readonly acl: Acl
   /** The entries of its password_file; absent: it has none. */
   readonly passwords?: ReadonlyMap<string, PasswordEntry>
+  /** `clientid_prefixes`, which is global. */
+  readonly clientIdPrefix?: string
   readonly tls?: TlsMaterial
 }
 
@@ -84,7 +86,13 @@ export async function readSnapshot(config: Config): Promise<SnapshotResult> {
     const acl = aclFile ? await once(acls, aclFile, () => readAcl(aclFile, problems)) : openAcl
     const tls = listener.tls && (await readTlsMaterial(listener.tls))
     if (tls) problems.push(...tls.problems)
-    listeners.push({ config: listener, acl, ...(entries && { passwords: entries }), ...(tls?.material && { tls: tls.material }) })
+    listeners.push({
+      config: listener,
+      acl,
+      ...(entries && { passwords: entries }),
+      ...(config.clientIdPrefixes !== undefined && { clientIdPrefix: config.clientIdPrefixes }),
+      ...(tls?.material && { tls: tls.material })
+    })
   }
   if (problems.some(({ severity }) => severity === 'error')) return { problems }
   return { snapshot: { config, listeners }, problems }

@@ -9,7 +9,7 @@ const layers: readonly [layer: number, files: RegExp][] = [
   [0, /^(account|blanks|errors|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
   [1, /^reload\.ts$|^(config|auth)\/|^pki\/(library|names|profiles|authority|x509)\.ts$/],
   [2, /^(snapshot|log|log-sinks|keylog)\.ts$|^(broker|store|net)\/|^pki\/(files|development)\.ts$/],
-  [3, /^server\.ts$/],
+  [3, /^(server|enforcement)\.ts$/],
   [4, /^index\.ts$|^cli\//]
 ]
 
@@ -36,6 +36,7 @@ const engineExceptions: Readonly<Record<string, string>> = {
 /** Edges between rooms of one layer, each with its reason. */
 const sideways: Readonly<Record<string, string>> = {
   'log.ts -> log-sinks.ts': 'one room without a folder',
+  'server.ts -> enforcement.ts': 'one room without a folder',
   'snapshot.ts -> net/tls.ts': 'what a TLS listener works with is part of the snapshot',
   'broker/broker.ts -> store/persistence.ts': 'the contract between the two'
 }
