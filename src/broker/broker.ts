@@ -37,7 +37,7 @@ declare module 'aedes' {
     _assignedClientId?: string
     readonly _disconnected: boolean
     readonly _parser: {
-      /** Of which a part has come. */
+      /** The one that comes now; a part of it is here. */
       readonly packet?: { readonly length: number }
       prependListener(event: 'packet', listener: (packet: IncomingPacket) => void): unknown
     }
@@ -143,7 +143,7 @@ export class Broker extends Aedes {
     this.#listenToEvents()
   }
 
-  /** A broker that listens to `accept`. With a store that is away this waits until it is there. */
+  /** A broker that is ready for `accept`. With a store that is away this waits until it is there. */
   static override async createBroker(options: BrokerOptions): Promise<Broker> {
     const broker = new Broker(options)
     await broker.listen()

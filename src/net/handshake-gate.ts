@@ -18,14 +18,14 @@ export class HandshakeGate {
   #running = 0
   #waiting = 0
 
-  /** Handshakes that run now. */
-  get running(): number {
-    return this.#running
-  }
-
   constructor(places = 256, waitingPlaces = 4096) {
     this.#places = places
     this.#waitingPlaces = waitingPlaces
+  }
+
+  /** Handshakes that run now. */
+  get running(): number {
+    return this.#running
   }
 
   /** Calls `start` now or when there is a place. Undefined: nobody more can wait. */

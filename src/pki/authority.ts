@@ -323,16 +323,15 @@ function periodOf(name: ProfileName, { days, now = new Date() }: Wish, issuer: A
   if (issuer === undefined) return { notBefore, notAfter }
   const end = issuer.x509.notAfter
   if (end <= now) {
-    throw new BrokerError(
-      'ERR_PKI_INPUT',
-      `The CA certificate expired on ${end.toISOString().slice(0, 10)}, so nothing that it signs would be accepted.`
-    )
+    throw new BrokerError('ERR_PKI_INPUT', `The CA certificate expired on ${day(end)}, so nothing that it signs would be accepted.`)
   }
   if (notAfter <= end) return { notBefore, notAfter }
   // What outlives its CA is refused from that day on: a wish for that is refused now, a default gives way.
   if (days === undefined) return { notBefore, notAfter: end }
-  throw new BrokerError('ERR_PKI_INPUT', `${days} days are more than the CA has left: it expires on ${end.toISOString().slice(0, 10)}.`)
+  throw new BrokerError('ERR_PKI_INPUT', `${days} days are more than the CA has left: it expires on ${day(end)}.`)
 }
+
+const day = (date: Date): string => date.toISOString().slice(0, 10)
 
 function keyOf({ key }: Wish): { key?: KeyType } {
   return key === undefined ? {} : { key }

@@ -51,7 +51,7 @@ export interface PersistenceGuard {
   failed(error: unknown): void
 }
 
-/** Changes the persistence in place: most of them keep private fields, so that neither a proxy nor an heir of theirs would work. */
+/** Changes the persistence in place: most of them keep private fields, so that neither a proxy nor a subclass would work. */
 export function guardPersistence(persistence: Persistence, guard: PersistenceGuard): void {
   const {
     createRetainedStream,

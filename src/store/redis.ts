@@ -19,7 +19,7 @@ export interface RedisStore extends Availability {
 const longestPause = 3000
 /** A Redis that hangs is a Redis that is away. */
 const commandTimeout = 5000
-/** A Redis that is full, a replica, or an account without the right answers every command so: said once in this time. */
+/** A Redis that is full or a replica, or where our account lacks a right, refuses every command: said once in this time. */
 const refusalPause = 60_000
 const schemes = 'redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix:///PATH[?db=N]'
 
@@ -124,7 +124,7 @@ class RedisState {
       this.#resolveReady = resolve
       this.#rejectReady = reject
     })
-    // Who doesn't wait for it isn't to be ended by it.
+    // Nobody has to wait for it: an unhandled rejection would end the process.
     this.ready.catch(() => {})
     this.#waitAgain()
     redis.on('error', (error: unknown) => {
