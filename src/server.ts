@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { openPasswordHasher, type PasswordHasher } from './auth/password-hash.js'
 import { LoginThrottle } from './auth/throttle.js'
 import { Broker, type BrokerLimits } from './broker/broker.js'
-import type { Config, ListenerConfig, LogConfig, LogType } from './config/types.js'
+import type { Config, ListenerConfig, LogConfig, LogType, Verbosity } from './config/types.js'
 import { Enforcement, type PolicyMeans } from './enforcement.js'
 import { BrokerError, type Problem, ProblemsError } from './errors.js'
 import { type KeylogFile, openKeylog } from './keylog.js'
@@ -25,7 +25,7 @@ export interface ServerOptions {
   /** Ports instead of 1883 where the configuration opens none. */
   readonly ports?: readonly number[]
   /** `verbose` logs everything and `quiet` nothing, whatever the configuration says. */
-  readonly verbosity?: 'configured' | 'verbose' | 'quiet'
+  readonly verbosity?: Verbosity
   /** Where `MOSQUITERO_…` variables are looked up; none when left out. */
   readonly env?: Readonly<Record<string, string | undefined>>
   /** What the broker calls itself in its log. */

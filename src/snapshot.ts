@@ -7,7 +7,7 @@ import { type Acl, compileAcl, openAcl } from './auth/acl.js'
 import { parseAcl } from './auth/acl-file.js'
 import { type PasswordEntry, parsePasswordFile } from './auth/password-file.js'
 import { buildConfig, type ConfigFile, type ConfigResult, type Included, includeDirs, includedNames } from './config/build.js'
-import type { Config, FileSetting, ListenerConfig } from './config/types.js'
+import type { Config, FileSetting, ListenerConfig, Verbosity } from './config/types.js'
 import { type ErrorCode, type Problem, systemCode } from './errors.js'
 import { readTlsMaterial, type TlsMaterial } from './net/tls.js'
 
@@ -16,7 +16,7 @@ export interface ConfigSource {
   /** Absent: Mosquitto's defaults, on this machine only. */
   readonly file?: string | undefined
   readonly ports?: readonly number[] | undefined
-  readonly verbosity?: 'configured' | 'verbose' | 'quiet' | undefined
+  readonly verbosity?: Verbosity | undefined
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
@@ -43,8 +43,7 @@ export interface SnapshotResult {
 }
 
 /** Reads mosquitto.conf and its include_dir folders. Never throws on what a person wrote. */
-export async function readConfig({ file, ports, verbosity, env }: ConfigSource): Promise<ConfigResult> {
-  const settings = { ports, verbose: verbosity === 'verbose', quiet: verbosity === 'quiet', env }
+export async function readConfig({ file, ...settings }: ConfigSource): Promise<ConfigResult> {
   if (file === undefined) return buildConfig(settings)
   let main: ConfigFile
   try {

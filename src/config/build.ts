@@ -17,7 +17,8 @@ import type {
   SecurityConfig,
   StoreConfig,
   TlsConfig,
-  UsernameSource
+  UsernameSource,
+  Verbosity
 } from './types.js'
 
 export type { ConfigFile, Included } from './include.js'
@@ -28,10 +29,7 @@ export interface ConfigInput {
   readonly main?: ConfigFile | undefined
   /** `-p`: used only when the file opens no listener. */
   readonly ports?: readonly number[] | undefined
-  /** `-v`: all log types, whatever the file says. */
-  readonly verbose?: boolean | undefined
-  /** `-q`: no log types, whatever the file or `-v` says. */
-  readonly quiet?: boolean | undefined
+  readonly verbosity?: Verbosity | undefined
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
@@ -69,7 +67,7 @@ function settle(draft: Draft, environment: Settings, listeners: ListenerConfig[]
     listeners,
     localOnly,
     perListenerSettings: draft.perListenerSettings,
-    log: settleLog(global, settled('log_format')?.value === 'json' ? 'json' : 'mosquitto', input),
+    log: settleLog(global, settled('log_format')?.value === 'json' ? 'json' : 'mosquitto', input.verbosity),
     connectionMessages: global.boolean('connection_messages') ?? true,
     setTcpNodelay: global.boolean('set_tcp_nodelay') ?? false,
     ...(pidFile && { pidFile }),
@@ -212,12 +210,12 @@ const logTypes: readonly LogType[] = [
   'websockets'
 ]
 
-function settleLog(global: Settings, format: LogConfig['format'], { verbose, quiet }: ConfigInput): LogConfig {
+function settleLog(global: Settings, format: LogConfig['format'], verbosity: Verbosity = 'configured'): LogConfig {
   const timestampFormat = global.text('log_timestamp_format')
   const facility = global.number('log_facility')
   return {
     destinations: settleLogDestinations(global),
-    types: quiet ? new Set() : verbose ? new Set(logTypes) : settleLogTypes(global),
+    types: settleLogTypes(global, verbosity),
     timestamp: global.boolean('log_timestamp') ?? true,
     ...(timestampFormat !== undefined && { timestampFormat }),
     ...(facility !== undefined && { facility }),
@@ -225,7 +223,8 @@ function settleLog(global: Settings, format: LogConfig['format'], { verbose, qui
   }
 }
 
-function settleLogTypes(global: Settings): ReadonlySet<LogType> {
+function settleLogTypes(global: Settings, verbosity: Verbosity): ReadonlySet<LogType> {
+  if (verbosity !== 'configured') return new Set(verbosity === 'verbose' ? logTypes : [])
   const lines = global.all('log_type')
   if (lines.length === 0) return new Set(['error', 'warning', 'notice', 'information'])
   let types = new Set<LogType>()

@@ -24,13 +24,7 @@ function checkProtocols(listeners: readonly ListenerDraft[], problems: Problem[]
     const { settings } = listener
     const what = `'protocol ${settings.text('protocol')}' is not supported yet`
     const at = settings.at('protocol')
-    if (someOpen)
-      problems.push({
-        severity: 'warning',
-        code: 'ERR_CONF_NOT_SUPPORTED',
-        message: `${what}: this listener stays closed.`,
-        ...(at && { at })
-      })
+    if (someOpen) warn(problems, `${what}: this listener stays closed.`, at, 'ERR_CONF_NOT_SUPPORTED')
     else fail(problems, 'ERR_CONF_UNAVAILABLE', `${what}, and no other listener is left.`, at)
   }
 }
@@ -44,8 +38,8 @@ export function fail(problems: Problem[], code: ErrorCode, message: string, at: 
   problems.push({ severity: 'error', code, message, ...(at && { at }) })
 }
 
-export function warn(problems: Problem[], message: string, at: Location | undefined): void {
-  problems.push({ severity: 'warning', code: 'ERR_CONF_COMBINATION', message, ...(at && { at }) })
+export function warn(problems: Problem[], message: string, at: Location | undefined, code: ErrorCode = 'ERR_CONF_COMBINATION'): void {
+  problems.push({ severity: 'warning', code, message, ...(at && { at }) })
 }
 
 function mainLine(at: Location | undefined): number {

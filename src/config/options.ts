@@ -261,8 +261,6 @@ export const options = {
   bridge_psk: { ...bridge, argument: string, default: 'none', ...live, ...later, ...once, doc: 'The pre-shared key.' }
 } as const satisfies Record<string, Option>
 
-export type OptionName = keyof typeof options
-
 // biome-ignore format: a table is read by its rows.
 export const ownOptions = {
   log_format: { ...global, argument: keyword('mosquitto', 'json'), default: 'mosquitto', ...live, ...honoured, ...once, doc: 'Log lines as Mosquitto writes them, or one JSON object per line.' },

@@ -4,6 +4,9 @@ import type { Location } from '../errors.js'
 
 export type LogType = 'error' | 'warning' | 'notice' | 'information' | 'debug' | 'subscribe' | 'unsubscribe' | 'internal' | 'websockets'
 
+/** `-v` logs everything, `-q` nothing, whatever the configuration says. */
+export type Verbosity = 'configured' | 'verbose' | 'quiet'
+
 /** A path as written (relative to the working directory, as Mosquitto's) and the line that names it. */
 export interface FileSetting {
   readonly path: string

@@ -11,7 +11,7 @@ export interface AlternativeName {
 }
 
 /** X.520, ub-common-name: OpenSSL and others refuse more. */
-export const maxCommonName = 64
+const maxCommonName = 64
 
 // A common name becomes a username, the %u of an ACL pattern and a file name, so it must be harmless in all three places.
 const commonNameRules: readonly (readonly [wrong: RegExp, reason: string])[] = [
@@ -24,7 +24,7 @@ const commonNameRules: readonly (readonly [wrong: RegExp, reason: string])[] = [
   [/[+#]/, 'it holds "+" or "#", which are wildcards in topic filters'],
   [/^\$/, 'it begins with "$", which is kept for the broker\'s own topics'],
   [/^\.{1,2}$/, 'it is the name of a folder'],
-  [/^.{65}/su, `it is longer than ${maxCommonName} characters`]
+  [new RegExp(`^.{${maxCommonName + 1}}`, 'su'), `it is longer than ${maxCommonName} characters`]
 ]
 
 /** Why this text cannot be a common name, or undefined when it can. */

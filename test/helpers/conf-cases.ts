@@ -73,8 +73,7 @@ export function buildCase({ args, env, files }: ConfCase): ConfigResult {
   return buildConfig({
     main: { file: 'm.conf', content, includes: new Map(includeDirs(content).map(dir => [dir, folder(dir, files)])) },
     ports: args.flatMap((arg, index) => (args[index - 1] === '-p' ? [Number(arg)] : [])),
-    verbose: args.includes('-v'),
-    quiet: args.includes('-q'),
+    verbosity: args.includes('-q') ? 'quiet' : args.includes('-v') ? 'verbose' : 'configured',
     env
   })
 }
