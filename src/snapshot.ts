@@ -6,18 +6,23 @@ import { readReason } from './account.js'
 import { type Acl, compileAcl, openAcl } from './auth/acl.js'
 import { parseAcl } from './auth/acl-file.js'
 import { type PasswordEntry, parsePasswordFile } from './auth/password-file.js'
-import { buildConfig, type ConfigFile, type ConfigResult, type Included, includeDirs, includedNames } from './config/build.js'
-import type { Config, FileSetting, ListenerConfig, Verbosity } from './config/types.js'
+import {
+  buildConfig,
+  type ConfigFile,
+  type ConfigInput,
+  type ConfigResult,
+  type Included,
+  includeDirs,
+  includedNames
+} from './config/build.js'
+import type { Config, FileSetting, ListenerConfig } from './config/types.js'
 import { type ErrorCode, type Problem, systemCode } from './errors.js'
 import { readTlsMaterial, type TlsMaterial } from './net/tls.js'
 
 /** Where a configuration comes from: a file, the command line, the environment. */
-export interface ConfigSource {
+export interface ConfigSource extends Omit<ConfigInput, 'main'> {
   /** Absent: Mosquitto's defaults, on this machine only. */
   readonly file?: string | undefined
-  readonly ports?: readonly number[] | undefined
-  readonly verbosity?: Verbosity | undefined
-  readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
 /** One listener, with what its files held. */
