@@ -232,6 +232,17 @@ function readStore(name: string, text: string): Reading {
   if (value === '') return empty(name)
   if (value === 'memory') return { value }
   const url = URL.canParse(value) ? new URL(value) : undefined
-  if (url && (url.protocol === 'redis:' || url.protocol === 'rediss:') && url.hostname !== '') return { value }
+  if (url && /^rediss?[-+]cluster:$/.test(url.protocol)) return refuse(`Invalid '${name}' value: a Redis Cluster is not supported yet.`)
+  if (url && isStoreAddress(url)) return { value }
   return refuse(`Invalid '${name}' value: 'memory', or an address like redis://localhost:6379/0, would be right.`)
+}
+
+function isStoreAddress({ protocol, hostname, pathname, username, password }: URL): boolean {
+  try {
+    decodeURIComponent(username + password)
+  } catch {
+    return false // A percent sign that stands for nothing: the password would be another.
+  }
+  if (protocol === 'unix:') return pathname.length > 1
+  return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== ''
 }
