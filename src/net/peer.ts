@@ -119,7 +119,7 @@ function checkDates(leaf: Certificate, now: Date): PeerRefusal | undefined {
 function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMaterial): PeerRefusal {
   if (broken.fault === 'unknown-ca') return refuseStranger(leaf, material)
   const { fault, by } = broken
-  const ca = formatName(by.fields.subject)
+  const ca = shown(by.fields.subject)
   switch (fault) {
     case 'ca-expired':
       return refuse(fault, leaf, `the CA ${ca} expired on ${dateOf(by.fields.notAfter)}`)
@@ -134,7 +134,7 @@ function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMateri
 
 function refuseStranger(leaf: Certificate, { trust }: TlsMaterial): PeerRefusal {
   if (isSelfSigned(leaf)) return refuse('self-signed', leaf, 'certificate is self-signed')
-  const issuer = formatName(leaf.fields.issuer)
+  const issuer = shown(leaf.fields.issuer)
   const namesake = trust.named(leaf.fields.issuerKey).length > 0 ? ' (another CA than ours of that name)' : ''
   return refuse('unknown-ca', leaf, `certificate is signed by an unknown CA: ${issuer}${namesake}`)
 }
@@ -146,7 +146,7 @@ function checkAgainstLists(leaf: Certificate, issuer: Certificate, material: Tls
   if (result.revoked === true) {
     return refuse('revoked', leaf, `certificate is revoked (serial ${leaf.x509.serialNumber}, on ${dateOf(result.at)})`)
   }
-  const ca = formatName(issuer.fields.subject)
+  const ca = shown(issuer.fields.subject)
   switch (result.why) {
     case 'missing':
       return refuse('crl-missing', leaf, `there is no CRL for ${ca}`)

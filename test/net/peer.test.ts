@@ -310,3 +310,39 @@ t.test('an established connection is checked again: dates, CA, revocation, and w
   const fresh = await materialOf(tlsConfig({ ...server, cafile: pki.ca }))
   t.match(recheckPeer(bare, fresh, now), { ok: false, reason: 'unknown-ca' }, 'the middle is needed')
 })
+
+t.test('of the intermediates 256 are remembered, and a client below another still comes in', async t => {
+  const pki = await testPki(t)
+  const material = await materialOf(tlsConfig({ ...(await pki.server()), cafile: pki.ca }))
+  const below = async (name: string) => {
+    const middle = await pki.authority(name, { issuer: pki.root })
+    const leaf = await pki.client(`below ${name}`, { ca: middle })
+    const chain = [new X509Certificate(readFileSync(middle.cert)).raw]
+    return clientCertificate(new X509Certificate(readFileSync(leaf.cert)), chain)
+  }
+  t.match(recheckPeer(await below('first'), material, new Date()), { ok: true })
+  const [first] = material.intermediates.values()
+  if (first === undefined) throw new Error('nothing is remembered')
+  for (let n = material.intermediates.size; n < 255; n++) material.intermediates.set(`${n}`, first)
+  for (const name of ['last', 'one too many']) t.match(recheckPeer(await below(name), material, new Date()), { ok: true }, name)
+  t.equal(material.intermediates.size, 256)
+})
+
+t.test('a name in the line of a refusal is cut at 256 characters, whoever chose it', async t => {
+  const pki = await testPki(t)
+  const tls = tlsConfig({ ...(await pki.server()), cafile: pki.ca })
+  const { listener, log } = await testListener(t, { tls })
+  const subjectOf = async (nth: number, length: number) => {
+    const client = await pki.client(`old-${nth}`, { subject: [['CN', 'x'.repeat(length)]], expired: true })
+    await publish(listener.port, '--cafile', pki.ca, '--cert', client.cert, '--key', client.key)
+    return /\(subject (.*), issuer CN=Test CA\)\.$/.exec(await log.waitFor('rejected', nth))?.[1]
+  }
+  t.equal(await subjectOf(1, 253), `CN=${'x'.repeat(253)}`)
+  t.equal(await subjectOf(2, 254), `CN=${'x'.repeat(252)}…`)
+
+  const stranger = await pki.authority('Stranger', { subject: [['CN', 's'.repeat(300)]] })
+  const alien = await pki.client('alien', { ca: stranger })
+  await publish(listener.port, '--cafile', pki.ca, '--cert', alien.cert, '--key', alien.key)
+  const name = `CN=${'s'.repeat(252)}…`
+  t.ok((await log.waitFor('rejected', 3)).endsWith(`signed by an unknown CA: ${name} (subject CN=alien, issuer ${name}).`))
+})
