@@ -3,11 +3,41 @@
 import { writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { createServer, ProblemsError } from '../dist/index.js'
 import { freePort, must } from './helpers/command.js'
+import { type ConnectOptions, connectMqtt, type MqttClient } from './helpers/mqtt.js'
+import { hasNoDelay } from './helpers/socket-option.js'
 
 const quiet = { verbosity: 'quiet' } as const
+
+/** A server with one listener for everybody; `reload` puts other lines before it. */
+async function startWith(t: Test, lines: string, more = '') {
+  const [file, port] = [join(t.testdir(), 'm.conf'), await freePort()]
+  const write = (lines: string) => writeFileSync(file, `${lines}allow_anonymous true\nlistener ${port} 127.0.0.1\n${more}`)
+  write(lines)
+  const server = await createServer({ config: file, ...quiet })
+  t.teardown(() => server.close())
+  return {
+    server,
+    port,
+    async reload(lines: string) {
+      write(lines)
+      const problems = await server.reload()
+      t.same(
+        problems.filter(({ severity }) => severity === 'error'),
+        []
+      )
+    }
+  }
+}
+
+/** Connects with MQTT 5 unless told otherwise, and ends with the test. */
+async function login(t: Test, port: number, options: ConnectOptions) {
+  const client: MqttClient = await connectMqtt(port, options.protocolVersion ?? 5)
+  t.teardown(() => client.destroy())
+  return { client, connack: await client.connect(options) }
+}
 
 t.test('a configuration is started, read again and closed', async t => {
   const dir = t.testdir({ acl: 'topic readwrite #\n' })
@@ -24,7 +54,8 @@ t.test('a configuration is started, read again and closed', async t => {
   t.same(await server.reload(), [])
 
   await Promise.all([server.close(), server.close()])
-  t.same(await server.reload(), [], 'a reload after the end does nothing')
+  writeFileSync(file, 'nonsense\n')
+  t.same(await server.reload(), [], 'a reload after the end does nothing, and reads nothing')
   await t.rejects(must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't', '-m', 'x']))
 })
 
@@ -73,4 +104,70 @@ t.test('the environment is asked only when it is given', async t => {
   const server = await createServer({ config: file, env, ...quiet })
   t.equal(server.config.log.format, 'json')
   await server.close()
+})
+
+t.test('clientid_prefixes decides who comes in, from a reload on as well', async t => {
+  const { port, reload } = await startWith(t, 'clientid_prefixes plant-\n')
+  const codeOf = async (clientId: string) => (await login(t, port, { clientId })).connack.reasonCode
+  t.equal(await codeOf('plant-7'), 0)
+  t.equal(await codeOf('guest-7'), 0x87)
+  await reload('clientid_prefixes guest-\n')
+  t.equal(await codeOf('plant-8'), 0x87)
+  t.equal(await codeOf('guest-8'), 0)
+})
+
+t.test('global_max_connections of a reload counts for the next connection', async t => {
+  const { port, reload } = await startWith(t, '')
+  await login(t, port, { clientId: 'first' })
+  await reload('global_max_connections 1\n')
+  await t.rejects(login(t, port, { clientId: 'second' }), { message: 'closed before CONNACK' })
+  await reload('global_max_connections 2\n')
+  t.equal((await login(t, port, { clientId: 'second' })).connack.reasonCode, 0)
+})
+
+t.test('the limits of a reload count from the next packet on', async t => {
+  const { server, port, reload } = await startWith(t, '')
+  const { client, connack } = await login(t, port, { clientId: 'c' })
+  t.equal(connack.properties?.maximumPacketSize, 2_000_000)
+  const publish = async (size: number, answerLength: number) => {
+    client.takeBytes()
+    client.publish('t', 'x'.repeat(size), { qos: 1, messageId: 1 })
+    return client.nextBytes(answerLength)
+  }
+  t.match(await publish(100, 4), /^40..0001(?!95)/)
+
+  await reload('message_size_limit 99\nmax_packet_size 5000\nmax_keepalive 30\n')
+
+  t.match(server.config.limits, { messageSizeLimit: 99, maxPacketSize: 5000, maxKeepalive: 30 })
+  t.equal(await publish(100, 5), '4003000195', 'packet too large')
+  const after = await login(t, port, { clientId: 'five', keepalive: 31 })
+  t.match(after.connack.properties, { maximumPacketSize: 5000, serverKeepAlive: 30 })
+  t.equal((await login(t, port, { protocolVersion: 4, clientId: 'four', keepalive: 31 })).connack.returnCode, 2)
+  t.equal((await login(t, port, { protocolVersion: 4, clientId: 'four', keepalive: 30 })).connack.returnCode, 0)
+  after.client.publish('t', 'x'.repeat(5001))
+  t.equal((await after.client.next('disconnect')).reasonCode, 0x95)
+})
+
+t.test('set_tcp_nodelay of a reload counts for the next connection', async t => {
+  const { server, port, reload } = await startWith(t, '')
+  const connectionOf = async (clientId: string) => {
+    await login(t, port, { clientId })
+    const conn = server.broker.clients[clientId]?.conn
+    if (conn === undefined) throw new Error('not connected')
+    return conn
+  }
+  t.notOk(server.config.setTcpNodelay)
+  const before = await connectionOf('before')
+  await reload('set_tcp_nodelay true\n')
+  t.ok(server.config.setTcpNodelay)
+  t.equal(await hasNoDelay(before), false)
+  t.equal(await hasNoDelay(await connectionOf('after')), true)
+})
+
+t.test('of several max_topic_alias the smallest is promised on every listener', async t => {
+  const second = await freePort()
+  const { port } = await startWith(t, '', `max_topic_alias 7\nlistener ${second} 127.0.0.1\nmax_topic_alias 3\n`)
+  for (const [i, at] of [port, second].entries()) {
+    t.equal((await login(t, at, { clientId: `c${i}` })).connack.properties?.topicAliasMaximum, 3)
+  }
 })

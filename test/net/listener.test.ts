@@ -9,6 +9,7 @@ import type { Bind } from '../../dist/config/types.js'
 import { BrokerError } from '../../dist/errors.js'
 import { openListener } from '../../dist/net/listener.js'
 import { testPki } from '../helpers/pki.js'
+import { hasNoDelay } from '../helpers/socket-option.js'
 import {
   connect,
   dial,
@@ -374,6 +375,20 @@ t.test('key log lines go to whoever wants them', async t => {
   })
   await tlsClient(t, listener.port, {})
   t.match(lines[0], /^(CLIENT|SERVER|EXPORTER)_/)
+})
+
+t.test('TCP_NODELAY is set where it is asked for, in the kernel', async t => {
+  const { listener, accepted } = await testListener(t)
+  for (const noDelay of [false, true]) {
+    listener.update({ config: listener.config, noDelay })
+    ;(await dial(t, listener.port)).write(connect)
+    await until(
+      () => accepted.length === 1,
+      () => 'the connection'
+    )
+    const { stream } = accepted.pop() ?? {}
+    t.equal(stream && (await hasNoDelay(stream)), noDelay)
+  }
 })
 
 function isOpen(port: number, address = '127.0.0.1'): Promise<boolean> {
