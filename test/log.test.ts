@@ -1,6 +1,6 @@
-import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { LogConfig, LogType } from '../dist/config/types.js'
 import { openLog } from '../dist/log.js'
 import { until } from './helpers/until.js'
@@ -138,16 +138,60 @@ t.test('a topic destination gets level letter and line, and what it logs itself 
   log.close()
 })
 
-t.test('syslog lines go through logger, each behind its facility and severity', async t => {
+t.test('reading the configuration again, or closing, leaves no log file open', async t => {
   const dir = t.testdir()
-  const out = join(dir, 'out')
-  writeFileSync(join(dir, 'logger'), `#!/bin/sh\necho "$@" > ${out}.args\ncat > ${out}\n`)
+  const openFiles = () =>
+    readdirSync('/proc/self/fd')
+      .map(targetOf)
+      .filter(path => path.startsWith(dir))
+  const log = openLog(fileConfig(join(dir, 'first')))
+  for (const name of ['second', 'third', 'third']) log.reconfigure(fileConfig(join(dir, name)), true)
+  t.same(openFiles(), [join(dir, 'third')])
+  log.close()
+  t.same(openFiles(), [])
+})
+
+/** Where a descriptor leads; that of the listing itself is gone by now. */
+function targetOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return ''
+  }
+}
+
+/** Puts a script before every other `logger`. */
+function replaceLogger(t: Test, dir: string, script: string): void {
+  writeFileSync(join(dir, 'logger'), `#!/bin/sh\n${script}\n`)
   chmodSync(join(dir, 'logger'), 0o755)
   const path = process.env.PATH
   process.env.PATH = `${dir}:${path}`
   t.teardown(() => {
     process.env.PATH = path
   })
+}
+
+t.test("the real logger takes our arguments and lines, and writes them with priority, name and the broker's number", async t => {
+  const dir = t.testdir()
+  const out = join(dir, 'out')
+  // A test can't read this machine's syslog: what would go there goes to a file.
+  replaceLogger(t, dir, `PATH=\${PATH#*:} exec logger "$@" --no-act --stderr --socket-errors=off 2> ${out}`)
+  const log = openLog({ destinations: [{ kind: 'syslog' }], types: everything, timestamp: false, format: 'mosquitto' })
+  log.write('configDefault', {})
+  log.write('accepted', peer)
+  log.close()
+  await until(() => existsSync(out) && readFileSync(out, 'utf8').split('\n').length === 3)
+  const expected = [
+    /^<30>.* mosquitto\[PID\]: Using default config\.$/,
+    /^<29>.* mosquitto\[PID\]: New connection from 192\.0\.2\.7:50123 /
+  ]
+  t.match(readFileSync(out, 'utf8').replaceAll(`[${process.pid}]`, '[PID]').split('\n'), expected)
+})
+
+t.test('syslog lines go through logger, each behind its facility and severity', async t => {
+  const dir = t.testdir()
+  const out = join(dir, 'out')
+  replaceLogger(t, dir, `echo "$@" > ${out}.args\ncat > ${out}`)
   const log = openLog({ destinations: [{ kind: 'syslog' }], types: everything, timestamp: false, facility: 3, format: 'mosquitto' })
   log.write('configDefault', {})
   log.write('accepted', peer)
