@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import fs, { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { certificatePaths, checkAbsent, existing, pathsOf, readFileBounded, writeIssued, writeNew } from '../../dist/pki/files.js'
 
 const issued = { certificate: 'certificate\n', key: 'key\n', serial: '01' }
@@ -77,6 +78,35 @@ t.test('a folder that cannot be written gets a sentence', async t => {
   // root may write everywhere.
   if (process.getuid?.() !== 0) await t.rejects(writeNew(join(dir, 'locked', 'x'), '', 0o600), { message: /Permission denied/ })
 })
+
+t.test('a certificate that cannot be written leaves no key behind', async t => {
+  const dir = t.testdir()
+  // The key itself is in the way of the certificate's folder, which nobody can know before it is there.
+  const paths = { key: join(dir, 'x'), certificate: join(dir, 'x', 'x.crt') }
+  await t.rejects(writeIssued(paths, issued), { code: 'ERR_PKI_FILE', message: /a file of that name is in the way/ })
+  t.same(readdirSync(dir), [])
+})
+
+t.test('without hard links a file is written all the same, and still none is overwritten', async t => {
+  withoutHardLinks(t)
+  const dir = t.testdir({ 'taken.key': 'mine' })
+  await writeIssued(pathsOf(join(dir, 'x')), issued)
+  t.same([readFileSync(join(dir, 'x.key'), 'utf8'), statSync(join(dir, 'x.key')).mode & 0o777], [issued.key, 0o600])
+  await t.rejects(writeNew(join(dir, 'taken.key'), 'ours', 0o600), { code: 'ERR_PKI_EXISTS' })
+  t.equal(readFileSync(join(dir, 'taken.key'), 'utf8'), 'mine')
+  t.same(readdirSync(dir).sort(), ['taken.key', 'x.crt', 'x.key'])
+})
+
+/** Answers as FAT does: a test can't count on the right to mount one. */
+function withoutHardLinks(t: Test): void {
+  const { link } = fs.promises
+  const use = (replacement: typeof link) => {
+    fs.promises.link = replacement
+    syncBuiltinESMExports()
+  }
+  use(() => Promise.reject(Object.assign(new Error('operation not permitted'), { code: 'EPERM' })))
+  t.teardown(() => use(link))
+}
 
 t.test('no name leads out of its folder', async () => {
   const text = fc.oneof(fc.string({ unit: 'binary' }), fc.stringMatching(/^[./\\\0a]{0,8}$/))
