@@ -41,7 +41,6 @@ export async function runBroker(argv: readonly string[], onRunning?: (server: Se
 }
 
 async function serve(name: string, args: RunArguments, onRunning?: (server: Server) => void): Promise<number> {
-  const cleanup = { removePidFile: (): void => {} }
   // From the first moment on: a signal without a handler would end the process on the spot.
   const lifetime = handleSignals()
   try {
@@ -49,7 +48,8 @@ async function serve(name: string, args: RunArguments, onRunning?: (server: Serv
       ...serverOptions(name, args),
       beforeFiles(config, log) {
         dropPrivileges(config.user, process.env, log)
-        if (config.pidFile) cleanup.removePidFile = writePidFile(config.pidFile)
+        // However the process ends: in order, by a second signal, or because an orderly stop takes too long.
+        if (config.pidFile) process.once('exit', writePidFile(config.pidFile))
       },
       abandon: lifetime.abandoned
     })
@@ -63,8 +63,6 @@ async function serve(name: string, args: RunArguments, onRunning?: (server: Serv
     if (error instanceof BrokerError) return exitStatus[error.code]
     process.stderr.write(`Error: ${errorMessage(error)}\n`)
     return 1
-  } finally {
-    cleanup.removePidFile()
   }
 }
 

@@ -13,6 +13,9 @@ export interface RedisServer {
   kill(): Promise<void>
   /** Starts again on the same address and data. */
   start(): Promise<void>
+  /** It hangs: takes connections and bytes, and answers nothing. */
+  pause(): void
+  resume(): void
 }
 
 export async function startRedis(t: Pick<Test, 'teardown'>, dir: string, args: readonly string[]): Promise<RedisServer> {
@@ -33,7 +36,7 @@ export async function startRedis(t: Pick<Test, 'teardown'>, dir: string, args: r
   }
   t.teardown(kill)
   await start()
-  return { kill, start }
+  return { kill, start, pause: () => void child?.kill('SIGSTOP'), resume: () => void child?.kill('SIGCONT') }
 }
 
 /** A test's own folder has too long a name for a socket in it. */
