@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
 import { openRedisStore, parseRedisUrl, type RedisStore } from '../../dist/store/redis.js'
 import { type BareBroker, type BareOptions, recordLog, startBareBroker } from '../helpers/bare-broker.js'
@@ -118,6 +119,37 @@ t.test('Redis goes away and comes back: said once, nothing acknowledged meanwhil
   const late = await broker.connect()
   t.equal((await late.connect({ clientId: 'late' })).returnCode, 0)
   t.equal(log.lines.length, 3)
+})
+
+t.test('a Redis that hangs is noticed, and found again', async t => {
+  const port = await freePort()
+  const redis = await startRedis(t, t.testdir(), ['--port', String(port)])
+  const { store, log, broker } = await startWithRedis(t, `redis://127.0.0.1:${port}`)
+  const client = await broker.connect()
+  await client.connect({ clientId: 'c', clean: false })
+  redis.pause()
+  client.publish('kept', 'x', { qos: 1, messageId: 1, retain: true })
+  await until(() => !store.up, 'the command that timed out')
+  t.match(log.lines.at(-1), new RegExp(`^Error: Lost Redis at 127\\.0\\.0\\.1:${port} `))
+  const other = await broker.connect()
+  t.equal((await other.connect({ clientId: 'other' })).returnCode, 3, 'server unavailable')
+  redis.resume()
+  await until(() => store.up, 'Redis')
+  const late = await broker.connect()
+  t.equal((await late.connect({ clientId: 'late' })).returnCode, 0)
+})
+
+t.test('a command while Redis is away fails at once and is not kept for later', async t => {
+  const port = await freePort()
+  const redis = await startRedis(t, t.testdir(), ['--port', String(port)])
+  const { store } = await startWithRedis(t, `redis://127.0.0.1:${port}`)
+  await redis.kill()
+  await until(() => !store.up, 'the loss')
+  const storing = store.persistence.addSubscriptions({ id: 'c' }, [{ topic: 't', qos: 1 }]).then(
+    () => 'stored',
+    () => 'failed'
+  )
+  t.equal(await Promise.race([storing, nextTurn('kept')]), 'failed')
 })
 
 t.test('a broker that starts while Redis is away waits for it', async t => {
