@@ -1,6 +1,6 @@
 // The command line as a person meets it: messages, exit status, signals, pid file, the background.
 
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -249,6 +249,28 @@ t.test('a user that does not exist ends root with 1, and is no matter to others'
   } else {
     await broker.line(/ running$/)
     t.equal((await broker.stop()).status, 0)
+  }
+})
+
+t.test('--tls-keylog writes the keys of real clients into a file for its owner alone', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  const port = await freePort()
+  const dir = t.testdir({
+    'm.conf': `listener ${port} 127.0.0.1\nallow_anonymous true\ncertfile ${server.cert}\nkeyfile ${server.key}\n${userLine}`,
+    'keys.log': '# of a capture before\n'
+  })
+  const file = join(dir, 'keys.log')
+  chmodSync(file, 0o644)
+  const broker = await startBroker(t, ['-c', 'm.conf', '--tls-keylog', 'keys.log'], { cwd: dir })
+  t.equal(statSync(file).mode & 0o777, 0o600, 'also one that was there')
+  await must(t, 'mosquitto_pub', ['-h', 'localhost', '-p', `${port}`, '--cafile', pki.ca, '-q', '1', '-t', 't', '-m', 'x'])
+  await must(t, 'openssl', ['s_client', '-connect', `localhost:${port}`, '-tls1_2'], { input: '' })
+  await broker.stop()
+  const keys = readFileSync(file, 'utf8')
+  t.match(keys, /^# of a capture before\n/)
+  for (const label of ['CLIENT_TRAFFIC_SECRET_0', 'SERVER_TRAFFIC_SECRET_0', 'CLIENT_RANDOM']) {
+    t.match(keys, new RegExp(`^${label} [0-9a-f]{64} [0-9a-f]{64,96}$`, 'm'))
   }
 })
 
