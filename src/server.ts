@@ -149,6 +149,8 @@ export class Server {
     const open = Array.from(this.#listeners.values(), listener => listener.config)
     const plan = planReload(this.#started, snapshot.config, open)
     const leftOpen = await readAgain(plan.removed, snapshot.config)
+    // The end came while files were read: what is closed, such as the log, is not opened again.
+    if (this.#closed) return { problems: all }
     try {
       this.log.reconfigure(visible(snapshot.config.log, this.#options), snapshot.config.connectionMessages)
     } catch (error) {

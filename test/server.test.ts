@@ -1,6 +1,6 @@
 // The broker as a library: started, reloaded and closed inside somebody's process.
 
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -57,6 +57,19 @@ t.test('a configuration is started, read again and closed', async t => {
   writeFileSync(file, 'nonsense\n')
   t.same(await server.reload(), [], 'a reload after the end does nothing, and reads nothing')
   await t.rejects(must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't', '-m', 'x']))
+})
+
+t.test('a reload that the end overtakes applies nothing and opens no log file again', async t => {
+  const dir = t.testdir()
+  const [file, log] = [join(dir, 'm.conf'), join(dir, 'broker.log')]
+  writeFileSync(file, `listener ${await freePort()} 127.0.0.1\nlog_dest file ${log}\n`)
+  const server = await createServer({ config: file })
+  const reloading = server.reload()
+  // It begins in this turn of the event loop, and no file is read before the next one.
+  while (!readFileSync(log, 'utf8').includes('Reloading')) await undefined
+  await server.close()
+  t.same(await reloading, [])
+  t.match(readFileSync(log, 'utf8'), /Reloading config\.\n.* terminating\n$/)
 })
 
 t.test('what a person wrote wrong rejects with every problem and its place', async t => {
