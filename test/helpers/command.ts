@@ -1,6 +1,7 @@
 // Runs commands as a person would: the broker itself, Mosquitto's clients, openssl. What is started here ends with the test.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -112,14 +113,21 @@ export async function startBroker(t: TestScope, args: readonly string[], options
   return broker
 }
 
-/** A port that was free a moment ago: mosquitto.conf has no way to ask for any. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => (typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no address'))))
-    })
+/**
+ * A port that was free a moment ago: mosquitto.conf has no way to ask for any. Below those that the system gives to outgoing connections,
+ * one of which would take it before the broker does.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000)
+    if (await isFree(port)) return port
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const server = createServer().once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
   })
 }
 

@@ -2,11 +2,9 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { portOf } from './bare-broker.js'
 
 export interface RedisServer {
   /** As after a crash: no goodbye, what was written is on the disk. */
@@ -44,14 +42,6 @@ export function socketPath(t: Pick<Test, 'teardown'>): string {
   const dir = mkdtempSync(join(tmpdir(), 'redis-'))
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
   return join(dir, 'redis.sock')
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const port = portOf(server.address())
-  await new Promise(resolve => server.close(resolve))
-  return port
 }
 
 function ready(child: ChildProcess): Promise<void> {

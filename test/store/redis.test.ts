@@ -2,8 +2,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
 import { openRedisStore, parseRedisUrl, type RedisStore } from '../../dist/store/redis.js'
 import { type BareBroker, type BareOptions, recordLog, startBareBroker } from '../helpers/bare-broker.js'
+import { freePort } from '../helpers/command.js'
 import { until } from '../helpers/mqtt.js'
-import { freePort, socketPath, startRedis } from '../helpers/redis-server.js'
+import { socketPath, startRedis } from '../helpers/redis-server.js'
 
 type Teardown = Parameters<typeof startBareBroker>[0]
 
