@@ -128,6 +128,7 @@ t.test('a Redis that hangs is noticed, and found again', async t => {
   const { store, log, broker } = await startWithRedis(t, `redis://127.0.0.1:${port}`)
   const client = await broker.connect()
   await client.connect({ clientId: 'c', clean: false })
+  t.teardown(() => redis.resume())
   redis.pause()
   client.publish('kept', 'x', { qos: 1, messageId: 1, retain: true })
   await until(() => !store.up, 'the command that timed out')
