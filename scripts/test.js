@@ -15,7 +15,8 @@ const tools = {
   openssl: 'openssl',
   script: 'bsdutils',
   logger: 'bsdutils',
-  setpriv: 'util-linux'
+  setpriv: 'util-linux',
+  perl: 'perl-base'
 }
 
 // Debian keeps daemons where an ordinary account's PATH does not look.
