@@ -6,7 +6,7 @@ import t from 'tap'
 
 /** The first pattern that matches a file gives its layer; a file may import its own layer's folder and every layer below. */
 const layers: readonly [layer: number, files: RegExp][] = [
-  [0, /^(account|blanks|errors|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
+  [0, /^(account|blanks|errors|pem|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$/],
   [1, /^reload\.ts$|^(config|auth)\/|^pki\/(library|names|profiles|authority|x509)\.ts$/],
   [2, /^(snapshot|log|log-sinks|keylog)\.ts$|^(broker|store|net)\/|^pki\/(files|development)\.ts$/],
   [3, /^(server|enforcement)\.ts$/],

@@ -12,6 +12,7 @@ import { formatName } from '../auth/distinguished-name.js'
 import { parseRevocationList, type RevocationList } from '../auth/revocation.js'
 import type { FileSetting, TlsConfig } from '../config/types.js'
 import { type ErrorCode, errorMessage, type Location, type Problem, systemCode, systemReason } from '../errors.js'
+import { isEncryptedKey, pemBlocks } from '../pem.js'
 
 export interface TlsMaterial {
   readonly requireCertificate: boolean
@@ -136,7 +137,7 @@ async function readKeyfile(setting: FileSetting, report: Report): Promise<{ key:
   const pem = await readBytes(setting.path, fail)
   if (pem === undefined) return undefined
   const text = pem.toString('latin1')
-  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text)) {
+  if (isEncryptedKey(text)) {
     const advice = 'It is encrypted and no passphrase is asked for: decrypt it once with "openssl pkey -in KEY -out NEWKEY".'
     return failAs('ERR_TLS_KEY_ENCRYPTED')(advice)
   }
@@ -196,7 +197,8 @@ async function readCrlfile(setting: FileSetting, report: Report): Promise<Loaded
   }
   const bytes = await readBytes(setting.path, fail)
   if (bytes === undefined) return undefined
-  const blocks = pemBlocks(bytes, /^X509 CRL$/)
+  const blocks = readBlocks(bytes, /^X509 CRL$/, fail)
+  if (blocks === undefined) return undefined
   if (blocks.length === 0) return fail(`There is no PEM revocation list in it.${derHint(bytes, 'crl')}`)
   const lists: LoadedList[] = []
   for (const block of blocks) {
@@ -301,7 +303,8 @@ async function readBytes(path: string, fail: Fail): Promise<Buffer | undefined> 
 }
 
 function parseCertificates(bytes: Buffer, fail: Fail): X509Certificate[] | undefined {
-  const blocks = pemBlocks(bytes, /^(X509 |TRUSTED )?CERTIFICATE$/)
+  const blocks = readBlocks(bytes, /^(X509 |TRUSTED )?CERTIFICATE$/, fail)
+  if (blocks === undefined) return undefined
   if (blocks.length === 0) return fail(`There is no PEM certificate in it.${derHint(bytes, 'x509')}`)
   try {
     const certificates = blocks.map(block => new X509Certificate(block))
@@ -313,9 +316,11 @@ function parseCertificates(bytes: Buffer, fail: Fail): X509Certificate[] | undef
   }
 }
 
-function pemBlocks(bytes: Buffer, label: RegExp): string[] {
-  const blocks = bytes.toString('latin1').matchAll(/-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----/g)
-  return [...blocks].filter(([, name = '']) => label.test(name)).map(([block]) => block)
+/** The texts of all blocks of a kind. A file that ends in the middle of one is still being written: nothing of it counts. */
+function readBlocks(bytes: Buffer, label: RegExp, fail: Fail): string[] | undefined {
+  const blocks = pemBlocks(bytes.toString('latin1')).filter(block => label.test(block.label))
+  const cut = blocks.find(({ closed }) => !closed)
+  return cut === undefined ? blocks.map(({ text }) => text) : fail(`It is cut off: the END line of a ${cut.label} is missing.`)
 }
 
 function derHint(bytes: Buffer, command: 'x509' | 'crl'): string {

@@ -2,6 +2,7 @@
 
 import { createPrivateKey, type KeyObject, X509Certificate as NodeCertificate, randomBytes, webcrypto } from 'node:crypto'
 import { BrokerError } from '../errors.js'
+import { isEncryptedKey } from '../pem.js'
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -201,9 +202,8 @@ function parseCertificate(pem: string, file: string): NodeCertificate {
   }
 }
 
-// Node's codes for a missing passphrase differ from version to version, so the text is asked instead.
 function parseKey({ key, passphrase }: AuthoritySource, file: string): KeyObject {
-  const encrypted = /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(key)
+  const encrypted = isEncryptedKey(key)
   if (encrypted && passphrase === undefined) throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `${file} is protected by a passphrase.`)
   try {
     return createPrivateKey({ key, ...(passphrase === undefined ? {} : { passphrase }) })

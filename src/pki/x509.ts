@@ -2,6 +2,7 @@
 
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from 'node:crypto'
 import { BrokerError } from '../errors.js'
+import { isEncryptedKey, type PemBlock, pemBlocks } from '../pem.js'
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsageExtension,
@@ -405,34 +406,6 @@ function nameOf(name: Name): string {
   )
 }
 
-interface PemBlock {
-  readonly label: string
-  readonly text: string
-  readonly closed: boolean
-}
-
-// One pass, line by line: a file full of BEGIN lines costs no more than any other.
-function pemBlocks(text: string): PemBlock[] {
-  const blocks: PemBlock[] = []
-  let label: string | undefined
-  let lines: string[] = []
-  for (const line of text.split(/\r?\n/)) {
-    const [, begin] = /^-----BEGIN ([A-Z0-9 ]{1,60})-----\s*$/.exec(line) ?? []
-    if (begin !== undefined) {
-      if (label !== undefined) blocks.push({ label, text: '', closed: false })
-      label = begin
-      lines = []
-    }
-    if (label === undefined) continue
-    lines.push(line)
-    if (line.trimEnd() !== `-----END ${label}-----`) continue
-    blocks.push({ label, text: `${lines.join('\n')}\n`, closed: true })
-    label = undefined
-  }
-  if (label !== undefined) blocks.push({ label, text: '', closed: false })
-  return blocks
-}
-
 type Parse = (source: string | Buffer) => PkiObject
 
 const parseCertificate: Parse = source => ({ kind: 'certificate', certificate: new NodeCertificate(source) })
@@ -441,7 +414,7 @@ const parseRequest: Parse = source => ({ kind: 'certificate request', request: n
 const parseCrl: Parse = source => ({ kind: 'revocation list', crl: new X509Crl(source, { berOptions: { maxNodes: 4_000_000 } }) })
 const parsePublicKey: Parse = source => ({ kind: 'public key', key: createPublicKey(source) })
 const parsePrivateKey: Parse = source =>
-  typeof source === 'string' && source.includes('Proc-Type: 4,ENCRYPTED')
+  typeof source === 'string' && isEncryptedKey(source)
     ? { kind: 'encrypted private key' }
     : { kind: 'private key', key: createPrivateKey(source) }
 

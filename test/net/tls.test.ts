@@ -12,6 +12,7 @@ t.test('each unusable file is reported with the line that names it, its reason, 
   const path = (name: string): string => join(pki.dir, name)
   writeFileSync(path('junk'), 'junk')
   writeFileSync(path('broken.crt'), '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n')
+  writeFileSync(path('cut.crt'), readFileSync(cert, 'utf8') + readFileSync(cert, 'utf8').slice(0, 200))
   writeFileSync(path('broken.crl'), '-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n')
   writeFileSync(path('broken.key'), '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n')
   await run('openssl', ['x509', '-in', cert, '-outform', 'DER', '-out', path('der.crt')])
@@ -31,6 +32,21 @@ t.test('each unusable file is reported with the line that names it, its reason, 
     ['certfile is a folder', { cert: pki.dir, key }, 'ERR_TLS_CERTIFICATE', /Check certfile\. Is a directory\.$/, 2],
     ['certfile is not PEM', { cert: path('junk'), key }, 'ERR_TLS_CERTIFICATE', /Check certfile\. There is no PEM certificate in it\.$/, 2],
     ['certfile is DER', { cert: path('der.crt'), key }, 'ERR_TLS_CERTIFICATE', /openssl x509 -inform DER/, 2],
+    // As a file looks while it is written: what is there already must not count as all there is.
+    [
+      'certfile is cut off',
+      { cert: path('cut.crt'), key },
+      'ERR_TLS_CERTIFICATE',
+      /It is cut off: the END line of a CERTIFICATE is missing\.$/,
+      2
+    ],
+    [
+      'cafile is cut off',
+      { cert, key, cafile: path('cut.crt') },
+      'ERR_TLS_CA',
+      /It is cut off: the END line of a CERTIFICATE is missing\.$/,
+      4
+    ],
     ['certfile is broken', { cert: path('broken.crt'), key }, 'ERR_TLS_CERTIFICATE', /Check certfile\. .+\.$/, 2],
     [
       'keyfile missing',
