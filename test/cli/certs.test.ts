@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { runCerts } from '../../dist/cli/certs.js'
 import { start } from '../helpers/command.js'
-import { openssl } from '../helpers/openssl.js'
+import { openssl, opensslCa } from '../helpers/openssl.js'
 
 interface Result {
   readonly status: number
@@ -119,23 +119,7 @@ t.test('on a terminal the passphrase of a CA key is asked for and not shown', as
 t.test('a CA made by openssl under a passphrase is opened by environment or by asking', async t => {
   const dir = t.testdir({ ca: {} })
   const [crt, key] = [join(dir, 'ca/ca.crt'), join(dir, 'ca/ca.key')]
-  openssl(
-    'req',
-    '-new',
-    '-x509',
-    '-days',
-    '365',
-    '-extensions',
-    'v3_ca',
-    '-keyout',
-    key,
-    '-out',
-    crt,
-    '-subj',
-    '/CN=Casa',
-    '-passout',
-    'pass:secret'
-  )
+  opensslCa({ cert: crt, key }, '/CN=Casa', 'secret')
   const secret = { MOSQUITERO_CA_PASSPHRASE: 'secret' }
   t.match(await certs(['client', 'a', '--days', '9', '--dir', dir]), {
     status: 1,

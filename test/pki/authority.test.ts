@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { createAuthority, issueClient, issueServer, parseAuthority } from '../../dist/pki/authority.js'
 import { parseAlternativeName } from '../../dist/pki/names.js'
-import { openssl } from '../helpers/openssl.js'
+import { openssl, opensslCa } from '../helpers/openssl.js'
 import { testPki } from '../helpers/pki.js'
 
 const day = 86_400_000
@@ -116,27 +116,7 @@ const secret = ['-passout', 'pass:secret']
 
 // Made by OpenSSL as people do; `-subj` and `-passout` answer its questions.
 const adopted: readonly (readonly [name: string, make: (path: (file: string) => string) => void, passphrase?: string])[] = [
-  [
-    'RSA, passphrase',
-    p =>
-      openssl(
-        'req',
-        '-new',
-        '-x509',
-        '-days',
-        '365',
-        '-extensions',
-        'v3_ca',
-        '-keyout',
-        p('ca.key'),
-        '-out',
-        p('ca.crt'),
-        '-subj',
-        '/C=ES/O=Casa/CN=ca',
-        ...secret
-      ),
-    'secret'
-  ],
+  ['RSA, passphrase', p => opensslCa({ cert: p('ca.crt'), key: p('ca.key') }, '/C=ES/O=Casa/CN=ca', 'secret'), 'secret'],
   [
     'RSA, open',
     p => openssl('req', '-new', '-x509', '-extensions', 'v3_ca', '-nodes', '-keyout', p('ca.key'), '-out', p('ca.crt'), '-subj', '/CN=ca')

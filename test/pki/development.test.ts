@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { ensureDevelopmentCerts, localNames } from '../../dist/pki/development.js'
-import { openssl } from '../helpers/openssl.js'
+import { openssl, opensslCa } from '../helpers/openssl.js'
 import { type CertificateFiles, testPki } from '../helpers/pki.js'
 
 const files = ['ca/ca.crt', 'ca/ca.key', 'broker/broker.crt', 'broker/broker.key', 'client/client.crt', 'client/client.key']
@@ -70,23 +70,7 @@ t.test('only what is missing is made, from the CA that is there', async t => {
 t.test('a CA made by openssl under a passphrase signs the rest', async t => {
   const dir = t.testdir({ ca: {} })
   const [crt, key] = [join(dir, 'ca/ca.crt'), join(dir, 'ca/ca.key')]
-  openssl(
-    'req',
-    '-new',
-    '-x509',
-    '-days',
-    '365',
-    '-extensions',
-    'v3_ca',
-    '-keyout',
-    key,
-    '-out',
-    crt,
-    '-subj',
-    '/CN=Casa',
-    '-passout',
-    'pass:secret'
-  )
+  opensslCa({ cert: crt, key }, '/CN=Casa', 'secret')
   await t.rejects(ensureDevelopmentCerts(dir), { code: 'ERR_TLS_KEY_ENCRYPTED', message: `${key} is protected by a passphrase.` })
   const { made, problems } = await ensureDevelopmentCerts(dir, { passphrase: 'secret' })
   t.equal(made.length, 4)
