@@ -49,6 +49,26 @@ export function isTopicFilter(text: string): boolean {
   return true
 }
 
+/** What a client subscribes to; `group` of a shared subscription. */
+export interface ParsedFilter {
+  readonly filter: string
+  readonly group?: string
+}
+
+/**
+ * Takes `$share/GROUP/FILTER` apart [MQTT5 4.8.2]. As in Mosquitto that works for every version, and all of it together keeps the limits of
+ * a filter. `malformed`: no filter at all; `protocol-error`: no filter behind the group, no group [MQTT-4.8.2-1], or one with `+` or `#`.
+ */
+export function parseFilter(text: string): ParsedFilter | 'malformed' | 'protocol-error' {
+  if (!isTopicFilter(text)) return 'malformed'
+  if (text !== '$share' && !text.startsWith('$share/')) return { filter: text }
+  const end = text.indexOf('/', '$share/'.length)
+  const group = text.slice('$share/'.length, end)
+  const filter = text.slice(end + 1)
+  if (end < 0 || filter === '' || group === '' || group === '+' || group === '#') return 'protocol-error'
+  return { filter, group }
+}
+
 /**
  * Does the filter match the name? Both are valid. `a/#` matches `a` too [MQTT-4.7.1-2], `+` matches an empty level, and what
  * starts with `$` is matched only by what does too [MQTT-4.7.2-1].
@@ -73,6 +93,11 @@ export function matchesFilter(filter: string, name: string): boolean {
 /** `$SYS/…` and its like stand apart from all other topics. */
 export function startsWithDollar(text: string): boolean {
   return text.charCodeAt(0) === dollar
+}
+
+/** What Mosquitto's plugins are spoken to by: nobody else gets it. */
+export function isControlTopic(name: string): boolean {
+  return startsWithDollar(name) && name.startsWith('$CONTROL/')
 }
 
 // The last step of `a/#` on `a`: the name is used up and `/#` is what the filter has left.

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { isTopicFilter, isTopicName, matchesFilter } from '../dist/topic.js'
+import { isControlTopic, isTopicFilter, isTopicName, matchesFilter, parseFilter } from '../dist/topic.js'
 
 t.test('a topic name has at least one character, no wildcard, no NUL, at most 200 slashes and 65535 bytes', async t => {
   for (const name of ['a', '/', '//', 'a/b', ' ', '$SYS', 'a$b', 'é', '/'.repeat(200), 'x'.repeat(65_535), '€'.repeat(21_845)])
@@ -105,4 +105,35 @@ t.test('validity is the same as looking at each level', async t => {
     { numRuns: 5000 }
   )
   t.pass()
+})
+
+t.test('a shared subscription is taken apart as Mosquitto does', async t => {
+  for (const [text, parsed] of [
+    ['a/b', { filter: 'a/b' }],
+    ['$shared/g/a', { filter: '$shared/g/a' }],
+    ['$share/g/a/+/#', { filter: 'a/+/#', group: 'g' }],
+    ['$share/g//', { filter: '/', group: 'g' }],
+    ['$share/g/$SYS/x', { filter: '$SYS/x', group: 'g' }],
+    ['$share//a', 'protocol-error'],
+    ['$share', 'protocol-error'],
+    ['$share/', 'protocol-error'],
+    ['$share/g', 'protocol-error'],
+    ['$share/g/', 'protocol-error'],
+    ['$share//', 'protocol-error'],
+    ['$share/+', 'protocol-error'],
+    ['$share/#', 'protocol-error'],
+    ['$share/+/a', 'protocol-error'],
+    ['$share/#/a', 'malformed'],
+    ['$share/g+/a', 'malformed'],
+    ['$share/g/a+', 'malformed'],
+    ['', 'malformed'],
+    [`$share/g/${'/'.repeat(199)}`, 'malformed']
+  ] as const) {
+    t.same(parseFilter(text), parsed, text)
+  }
+})
+
+t.test('what lies below $CONTROL is for plugins', async t => {
+  for (const name of ['$CONTROL/broker/v1', '$CONTROL/']) t.ok(isControlTopic(name), name)
+  for (const name of ['$CONTROL', 'CONTROL/a', '$SYS/a', 'a/$CONTROL/b']) t.notOk(isControlTopic(name), name)
 })

@@ -52,30 +52,50 @@ export function packet(head: number, ...body: readonly Buffer[]): Buffer {
 
 export type Version = 3 | 4 | 5
 
+export interface RawWill {
+  readonly topic: string | Buffer
+  readonly payload: string | Buffer
+  readonly qos?: number
+  readonly retain?: boolean
+  /** Without their length, which is put before them. MQTT 5. */
+  readonly properties?: Buffer
+}
+
 export interface RawConnect {
   readonly version?: Version
   readonly clientId?: string | Buffer
   readonly clean?: boolean
   readonly username?: string | Buffer
   readonly password?: string | Buffer
-  readonly will?: { readonly topic: string | Buffer; readonly payload: string | Buffer }
+  readonly will?: RawWill
+  /** Seconds. */
+  readonly keepalive?: number
   /** Without their length, which is put before them. MQTT 5. */
   readonly properties?: Buffer
 }
 
-export function connect({ version = 4, clientId = '', clean = true, username, password, will, properties }: RawConnect): Buffer {
-  const flags = (clean ? 2 : 0) | (will ? 4 : 0) | (password === undefined ? 0 : 0x40) | (username === undefined ? 0 : 0x80)
+export function connect(options: RawConnect): Buffer {
+  const { version = 4, clientId = '', clean = true, keepalive = 60, username, password, will, properties } = options
+  const willFlags = will ? 4 | ((will.qos ?? 0) << 3) | (will.retain ? 0x20 : 0) : 0
+  const flags = (clean ? 2 : 0) | willFlags | (password === undefined ? 0 : 0x40) | (username === undefined ? 0 : 0x80)
   return packet(
     0x10,
     field(version === 3 ? 'MQIsdp' : 'MQTT'),
-    Buffer.from([version, flags, 0, 60]),
+    Buffer.from([version, flags]),
+    uint16(keepalive),
     propertiesOf(version, properties),
     field(clientId),
-    ...(will ? [propertiesOf(version), field(will.topic), field(will.payload)] : []),
+    ...(will ? [propertiesOf(version, will.properties), field(will.topic), field(will.payload)] : []),
     ...(username === undefined ? [] : [field(username)]),
     ...(password === undefined ? [] : [field(password)])
   )
 }
+
+/** CONNECT of MQTT 3.1.1. */
+export const connectV3 = (clientId: string | Buffer, options: RawConnect = {}): Buffer => connect({ version: 4, clientId, ...options })
+
+/** CONNECT of MQTT 5. */
+export const connectV5 = (clientId: string | Buffer, options: RawConnect = {}): Buffer => connect({ version: 5, clientId, ...options })
 
 interface RawPublish {
   readonly version?: Version

@@ -1,0 +1,83 @@
+// One application message on its way through the broker, shared by everybody who receives it, who keeps it and who stores it. What it
+// says never changes; where its bytes lie may.
+
+import { Frames } from './protocol/frames.js'
+import type { Qos } from './protocol/packets.js'
+
+/** Who published it: `check_retain_source` asks for their right to write again. */
+export interface MessageSource {
+  readonly clientId: string
+  readonly username?: string
+  /** `listenerKey` of the listener it came by. */
+  readonly listener?: string
+}
+
+export interface MessageFields {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: Qos
+  /** As published; whether a receiver is told depends on its subscription. */
+  readonly retain: boolean
+  /** MQTT 5 properties that go on to receivers, encoded, without their length and without the message expiry interval. */
+  readonly properties?: Buffer
+  /** Milliseconds since 1970; absent: never. */
+  readonly expiresAt?: number
+  /** Absent: the broker itself. */
+  readonly source?: MessageSource
+}
+
+const none = Buffer.alloc(0)
+
+export class Message {
+  readonly topic: string
+  readonly qos: Qos
+  readonly retain: boolean
+  /** Milliseconds since 1970; Infinity: never. */
+  readonly expiresAt: number
+  readonly source: MessageSource | undefined
+  /** Only `keep` gives it another place. */
+  payload: Buffer
+  properties: Buffer
+  #frames: Frames | undefined
+  #isKept = false
+
+  constructor({ topic, payload, qos, retain, properties = none, expiresAt = Number.POSITIVE_INFINITY, source }: MessageFields) {
+    this.topic = topic
+    this.payload = payload
+    this.qos = qos
+    this.retain = retain
+    this.properties = properties
+    this.expiresAt = expiresAt
+    this.source = source
+  }
+
+  /** Its PUBLISH packets, made when first asked for. */
+  get frames(): Frames {
+    this.#frames ??= new Frames(this)
+    return this.#frames
+  }
+
+  /**
+   * It is about to stay for longer than a turn of the event loop: a payload that is a small part of the chunk it came in gets memory of
+   * its own, else it would keep all of it. Before anything is encoded.
+   */
+  keep(): void {
+    if (this.#isKept) return
+    this.#isKept = true
+    this.payload = own(this.payload)
+    this.properties = own(this.properties)
+  }
+
+  hasExpired(now: number): boolean {
+    return now >= this.expiresAt
+  }
+
+  /** Whole seconds that are left, as receivers are told; at least 1 while it has not expired. */
+  secondsLeft(now: number): number {
+    return Math.max(1, Math.ceil((this.expiresAt - now) / 1000))
+  }
+}
+
+function own(bytes: Buffer): Buffer {
+  return bytes.length * 2 < bytes.buffer.byteLength && bytes.buffer.byteLength > Buffer.poolSize ? Buffer.from(bytes) : bytes
+}
