@@ -1,6 +1,7 @@
 // What stands after an option's name → a value, or the sentence that refuses it, in Mosquitto 2.1's words where it has some.
 
 import { trimBlanks } from '../blanks.js'
+import { isTopicName } from '../topic.js'
 import type { Argument, IntegerArgument } from './options.js'
 
 /** Lists are the words of a composite argument, in order: `listener 8883 ::1` → `['8883', '::1']`. */
@@ -22,6 +23,8 @@ export function readArgument(argument: Argument, name: string, text: string): Re
       return readString(name, text, argument.maxLength)
     case 'path':
       return readString(name, text)
+    case 'topic name':
+      return readTopicName(name, text)
     case 'keyword':
       return readKeyword(argument, name, text)
     case 'word':
@@ -111,6 +114,12 @@ function readString(name: string, text: string, maxLength?: number): Reading {
   return { value }
 }
 
+function readTopicName(name: string, text: string): Reading {
+  const read = readString(name, text)
+  if ('refusal' in read || isTopicName(String(read.value))) return read
+  return refuse(`Invalid '${name}' value (${read.value}). Does it contain a wildcard character?`)
+}
+
 function readKeyword(argument: Argument & { kind: 'keyword' }, name: string, text: string): Reading {
   const value = argument.rest ? trimBlanks(text) : splitWords(text)[0]
   if (value === undefined || value === '') return empty(name)
@@ -143,6 +152,13 @@ function readDuration(name: string, text: string): Reading {
   if (word === undefined) return empty(name)
   const match = /^0*([1-9]\d{0,8})[shdwmy]$/.exec(word)
   return match ? { value: word } : refuse(`Invalid '${name}' duration in configuration.`)
+}
+
+const durationUnits: Readonly<Record<string, number>> = { s: 1, h: 3600, d: 86_400, w: 604_800, m: 2_592_000, y: 31_536_000 }
+
+/** What `readArgument` took as a duration, in seconds: a month has 30 days and a year 365, as in Mosquitto. */
+export function durationSeconds(duration: string): number {
+  return Number(duration.slice(0, -1)) * (durationUnits[duration.slice(-1)] ?? 1)
 }
 
 function readLogDestination(name: string, text: string): Reading {

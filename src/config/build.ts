@@ -1,6 +1,7 @@
 // Text, command line and environment → Config: defaults and scopes settled, combinations checked. Reports everything that is wrong.
 
 import type { Problem } from '../errors.js'
+import { durationSeconds } from './argument.js'
 import { checkDraft, inOrder, speaksMqtt, warn } from './check.js'
 import { type Draft, type ListenerDraft, readDraft } from './draft.js'
 import { readEnvironment } from './environment.js'
@@ -10,6 +11,8 @@ import { Settings } from './settings.js'
 import type {
   Bind,
   Config,
+  DeliveryConfig,
+  LimitsConfig,
   ListenerConfig,
   LogConfig,
   LogDestination,
@@ -61,7 +64,6 @@ function settle(draft: Draft, environment: Settings, listeners: ListenerConfig[]
   const pidFile = global.file('pid_file')
   const user = global.placed('user')
   const clientIdPrefixes = global.text('clientid_prefixes')
-  const inflight = global.number('max_inflight_messages') ?? 20
   return {
     ...(input.main && { file: input.main.file }),
     listeners,
@@ -74,19 +76,40 @@ function settle(draft: Draft, environment: Settings, listeners: ListenerConfig[]
     ...(user && { user: { name: user.value, at: user.at } }),
     ...(clientIdPrefixes !== undefined && { clientIdPrefixes }),
     passwordFileLines: settled('password_file_lines')?.value === 'lenient' ? 'lenient' : 'strict',
-    limits: {
-      globalMaxClients: limit(global.number('global_max_clients')),
-      globalMaxConnections: limit(global.number('global_max_connections')),
-      maxInflightBytes: global.number('max_inflight_bytes') ?? 0,
-      // Mosquitto takes the largest number for no limit, which it writes as 0.
-      maxInflightMessages: inflight === 65535 ? 0 : inflight,
-      maxKeepalive: global.number('max_keepalive') ?? 0,
-      maxPacketSize: global.number('max_packet_size') ?? 2_000_000,
-      maxQueuedBytes: global.number('max_queued_bytes') ?? 0,
-      maxQueuedMessages: global.number('max_queued_messages') ?? 1000,
-      messageSizeLimit: global.number('message_size_limit') ?? 0
-    },
+    limits: settleLimits(global),
+    delivery: settleDelivery(global),
     store: settleStore(settled('store'))
+  }
+}
+
+function settleLimits(global: Settings): LimitsConfig {
+  const inflight = global.number('max_inflight_messages') ?? 20
+  return {
+    globalMaxConnections: limit(global.number('global_max_connections')),
+    globalMaxClients: limit(global.number('global_max_clients')),
+    // Mosquitto takes the largest number for no limit, which it writes as 0.
+    maxInflightMessages: inflight === 65535 ? 0 : inflight,
+    maxInflightBytes: global.number('max_inflight_bytes') ?? 0,
+    maxQueuedMessages: global.number('max_queued_messages') ?? 1000,
+    maxQueuedBytes: global.number('max_queued_bytes') ?? 0,
+    maxKeepalive: global.number('max_keepalive') ?? 0,
+    maxPacketSize: global.number('max_packet_size') ?? 2_000_000,
+    messageSizeLimit: global.number('message_size_limit') ?? 0
+  }
+}
+
+function settleDelivery(global: Settings): DeliveryConfig {
+  const expiration = global.text('persistent_client_expiration')
+  return {
+    allowDuplicateMessages: global.boolean('allow_duplicate_messages') ?? true,
+    // As the manual says: Mosquitto 2.1 itself leaves it false.
+    checkRetainSource: global.boolean('check_retain_source') ?? true,
+    queueQos0Messages: global.boolean('queue_qos0_messages') ?? false,
+    upgradeOutgoingQos: global.boolean('upgrade_outgoing_qos') ?? false,
+    retainAvailable: global.boolean('retain_available') ?? true,
+    retainExpiryInterval: (global.number('retain_expiry_interval') ?? 0) * 60,
+    ...(expiration !== undefined && { persistentClientExpiration: durationSeconds(expiration) }),
+    sysInterval: global.number('sys_interval') ?? 10
   }
 }
 
@@ -121,6 +144,7 @@ function settleListener({ at, settings }: ListenerDraft, draft: Draft, checks: P
   const socketDomain = settings.text('socket_domain')
   const versions = settings.words('accept_protocol_versions')
   const maxQos = settings.number('max_qos')
+  const mountPoint = settings.text('mount_point')
   return {
     at,
     ...settleAddress(settings),
@@ -133,7 +157,8 @@ function settleListener({ at, settings }: ListenerDraft, draft: Draft, checks: P
     maxQos: maxQos === 0 || maxQos === 1 ? maxQos : listenerDefaults.maxQos,
     maxTopicAlias: settings.number('max_topic_alias') ?? listenerDefaults.maxTopicAlias,
     maxTopicAliasBroker: settings.number('max_topic_alias_broker') ?? listenerDefaults.maxTopicAliasBroker,
-    ...(versions && { acceptProtocolVersions: ([3, 4, 5] as const).filter(version => versions.includes(String(version))) })
+    ...(versions && { acceptProtocolVersions: ([3, 4, 5] as const).filter(version => versions.includes(String(version))) }),
+    ...(mountPoint !== undefined && { mountPoint })
   }
 }
 

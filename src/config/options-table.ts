@@ -62,6 +62,7 @@ function argumentText(argument: Argument): string {
     case 'none':
       return '-'
     case 'path':
+    case 'topic name':
     case 'word':
     case 'listener':
     case 'protocol versions':
@@ -79,6 +80,7 @@ function argumentText(argument: Argument): string {
 
 const argumentWords = {
   path: 'path',
+  'topic name': 'topic',
   word: 'one word',
   listener: 'port, then an address or a socket path',
   'protocol versions': 'list of 3, 4, 5',

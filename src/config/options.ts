@@ -13,6 +13,8 @@ export type Argument =
   /** The rest of the line, blanks trimmed. */
   | { readonly kind: 'string'; readonly maxLength?: number }
   | { readonly kind: 'path' }
+  /** A string that could be published to: no wildcards. */
+  | { readonly kind: 'topic name' }
   /** One of a closed set; the next word, or with `rest` the rest of the line. */
   | {
       readonly kind: 'keyword'
@@ -119,10 +121,10 @@ export const options = {
   protocol: { ...listener, argument: keyword('mqtt', 'websockets', 'http_api'), default: 'mqtt', ...restart, ...partly, doc: 'What is spoken on the listener; `mqtt` only for now: a listener with another stays closed, with a warning.' },
   max_connections: { ...listener, argument: number(), default: '-1 (no limit)', ...live, ...honoured, doc: 'How many clients a listener takes; counted at accept, before TLS.' },
   accept_protocol_versions: { ...listener, place: 'own', argument: { kind: 'protocol versions' }, default: '3, 4, 5', ...live, ...honoured, doc: 'MQTT versions that may connect: 3 is 3.1, 4 is 3.1.1.' },
-  max_qos: { ...listener, argument: number({ min: 0, max: 2, outside: "'max_qos' must be between 0 and 2 inclusive." }), aliases: ['maximum_qos'], default: '2', ...live, ...later, doc: 'The highest QoS clients may publish with.' },
-  max_topic_alias: { ...listener, place: 'listener', argument: number({ min: 0, max: uint16, outside: "Invalid 'max_topic_alias' value in configuration." }), default: '10', ...live, ...later, doc: 'MQTT 5 topic aliases a client may use.' },
-  max_topic_alias_broker: { ...listener, place: 'listener', argument: number({ min: 0, max: uint16, outside: "Invalid 'max_topic_alias_broker' value in configuration." }), default: '10', ...live, ...later, doc: 'MQTT 5 topic aliases the broker uses towards a client.' },
-  mount_point: { ...listener, place: 'listener', argument: string, default: 'none', ...live, ...later, unavailable: 'remove the option, or the listener', doc: 'A prefix of all topics of the listener; refused for now, since its clients would reach the topics of others.' },
+  max_qos: { ...listener, argument: number({ min: 0, max: 2, outside: "'max_qos' must be between 0 and 2 inclusive." }), aliases: ['maximum_qos'], default: '2', ...live, ...honoured, doc: 'The highest QoS that clients may publish with; a higher one ends the connection.' },
+  max_topic_alias: { ...listener, place: 'listener', argument: number({ min: 0, max: uint16, outside: "Invalid 'max_topic_alias' value in configuration." }), default: '10', ...live, ...honoured, doc: 'How many MQTT 5 topic aliases a client may use; 0 forbids them.' },
+  max_topic_alias_broker: { ...listener, place: 'listener', argument: number({ min: 0, max: uint16, outside: "Invalid 'max_topic_alias_broker' value in configuration." }), default: '10', ...live, ...honoured, doc: 'How many MQTT 5 topic aliases the broker uses towards a client, at most as many as the client takes.' },
+  mount_point: { ...listener, place: 'listener', argument: { kind: 'topic name' }, default: 'none', ...live, ...honoured, doc: 'A prefix of all topics of the listener: its clients neither see it nor reach anything outside.' },
   enable_proxy_protocol: { ...listener, place: 'listener', argument: number({ min: 1, max: 2, outside: 'enable_proxy_protocol must be 1 or 2.' }), default: 'off', ...restart, ...later, unavailable: 'remove the option, or the listener', doc: 'Takes the address of clients from a PROXY header; refused for now.' },
   proxy_protocol_v2_require_tls: { ...listener, place: 'listener', argument: boolean, default: 'false', ...restart, ...later, doc: 'Refuses clients that reached the proxy without TLS; only with `enable_proxy_protocol 2`.' },
   http_dir: { ...listener, place: 'listener', argument: path, default: 'none', ...restart, ...later, ...once, doc: 'Files served on a websockets listener.' },
@@ -170,27 +172,27 @@ export const options = {
 
   // Limits
   global_max_connections: { ...global, argument: number(), default: '-1 (no limit)', ...live, ...honoured, doc: 'How many clients all listeners together take.' },
-  global_max_clients: { ...global, argument: number(), default: '-1 (no limit)', ...live, ...later, doc: 'How many sessions there may be, connected or not.' },
+  global_max_clients: { ...global, argument: number(), default: '-1 (no limit)', ...live, ...honoured, doc: 'How many sessions there may be, connected or not; one more is refused.' },
   max_packet_size: { ...global, argument: number({ min: 20, unit: 'bytes', outside: "'max_packet_size' must be >= 20." }), default: '2000000', ...live, ...honoured, doc: 'A larger packet ends its connection; announced to MQTT 5 clients.' },
   message_size_limit: { ...global, argument: number({ min: 0, max: 268435455, unit: 'bytes' }), default: '0 (no limit)', ...live, ...honoured, doc: 'A larger payload is acknowledged and dropped.' },
   max_keepalive: { ...global, argument: number({ min: 0, max: uint16, unit: 'seconds' }), default: '0 (no limit)', ...live, ...honoured, doc: 'The longest keep alive a client may ask for.' },
-  max_inflight_messages: { ...global, argument: number({ min: 0, low: '', max: uint16, outside: "'max_inflight_messages' must be <= 65535." }), default: '20', ...live, ...partly, doc: 'QoS 1 and 2 messages under way per client; announced to MQTT 5 clients, our own sending does not follow it yet.' },
-  max_inflight_bytes: { ...global, argument: number({ min: 0, low: '', unit: 'bytes' }), default: '0 (no limit)', ...live, ...later, doc: 'The same in bytes.' },
-  max_queued_messages: { ...global, argument: number({ min: 0, low: '' }), default: '1000', ...live, ...later, doc: 'Messages that wait for one client; more are dropped.' },
-  max_queued_bytes: { ...global, argument: number({ min: 0, low: '', unit: 'bytes' }), default: '0 (no limit)', ...live, ...later, doc: 'The same in bytes.' },
+  max_inflight_messages: { ...global, argument: number({ min: 0, low: '', max: uint16, outside: "'max_inflight_messages' must be <= 65535." }), default: '20', ...live, ...honoured, doc: 'QoS 1 and 2 messages sent to a client and not yet acknowledged, at most; an MQTT 5 client may ask for fewer and is held to the same number. 0 is no limit.' },
+  max_inflight_bytes: { ...global, argument: number({ min: 0, low: '', unit: 'bytes' }), default: '0 (no limit)', ...live, ...honoured, doc: 'The same for the payloads in bytes.' },
+  max_queued_messages: { ...global, argument: number({ min: 0, low: '' }), default: '1000', ...live, ...honoured, doc: 'QoS 1 and 2 messages that wait for a client beyond those under way; more are dropped. 0 is no limit.' },
+  max_queued_bytes: { ...global, argument: number({ min: 0, low: '', unit: 'bytes' }), default: '0 (no limit)', ...live, ...honoured, doc: 'The same for the payloads in bytes; with both, the smaller counts.' },
   memory_limit: { ...global, argument: number({ min: 0, max: Number.MAX_SAFE_INTEGER, unit: 'bytes' }), default: '0 (no limit)', ...live, ...later, doc: 'Memory the broker may take.' },
   set_tcp_nodelay: { ...global, argument: boolean, default: 'false', ...live, ...honoured, doc: 'Sends small packets at once.' },
   packet_buffer_size: { ...global, argument: number({ min: 0, max: uint16, unit: 'bytes', outside: 'Packet buffer size must be between 0 and 65535 inclusive.' }), aliases: ['websockets_headers_size'], default: '4096', ...live, ...meaningless, doc: 'Size of a buffer inside Mosquitto.' },
 
   // Messages and sessions
-  allow_duplicate_messages: { ...global, argument: boolean, default: 'true', ...live, ...later, deprecated: 'The behaviour will default to true.', doc: 'A message that matches several subscriptions of a client comes once for each.' },
-  check_retain_source: { ...global, argument: boolean, default: 'true', ...live, ...later, doc: 'A retained message is sent only while its publisher still may write to its topic.' },
-  queue_qos0_messages: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: 'Keeps QoS 0 messages too for a client that is away.' },
-  upgrade_outgoing_qos: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: 'Sends with the QoS of the subscription, not of the message.' },
-  retain_available: { ...global, argument: boolean, default: 'true', ...live, ...later, doc: 'Retained messages are allowed.' },
-  retain_expiry_interval: { ...global, argument: number({ min: 1, max: 10000000, unit: 'minutes', outside: 'retain_expiry_interval must be >= 1.', high: 'retain_expiry_interval being capped at 19 years.' }), default: 'never', ...live, ...later, doc: 'How long retained messages are kept.' },
-  persistent_client_expiration: { ...global, argument: { kind: 'duration' }, default: 'never', ...live, ...later, doc: 'How long the session of a client that is away is kept.' },
-  sys_interval: { ...global, argument: number({ min: 0, max: uint16, unit: 'seconds' }), default: '10', ...live, ...later, doc: 'How often `$SYS` is published.' },
+  allow_duplicate_messages: { ...global, argument: boolean, default: 'true', ...live, ...honoured, deprecated: 'The behaviour will default to true.', doc: 'A message that matches several subscriptions of a client comes once for each; `false`: once, except to MQTT 5 clients.' },
+  check_retain_source: { ...global, argument: boolean, default: 'true', ...live, ...honoured, doc: 'A retained message is sent only while its publisher may still write to its topic.' },
+  queue_qos0_messages: { ...global, argument: boolean, default: 'false', ...live, ...honoured, doc: 'Keeps QoS 0 messages too for a client that is away and has a session.' },
+  upgrade_outgoing_qos: { ...global, argument: boolean, default: 'false', ...live, ...honoured, doc: 'Sends with the QoS of the subscription, even when the message was published with a lower one.' },
+  retain_available: { ...global, argument: boolean, default: 'true', ...live, ...honoured, doc: 'Clients may publish retained messages; `false`: one that does is disconnected.' },
+  retain_expiry_interval: { ...global, argument: number({ min: 1, max: 10000000, unit: 'minutes', outside: 'retain_expiry_interval must be >= 1.', high: 'retain_expiry_interval being capped at 19 years.' }), default: 'never', ...live, ...honoured, doc: 'How long a retained message is kept.' },
+  persistent_client_expiration: { ...global, argument: { kind: 'duration' }, default: 'never', ...live, ...honoured, doc: 'How long the session of a client that is away is kept; an MQTT 5 client may ask for less.' },
+  sys_interval: { ...global, argument: number({ min: 0, max: uint16, unit: 'seconds' }), default: '10', ...live, ...honoured, doc: 'How often `$SYS` is published; 0: never.' },
   enable_control_api: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: 'Answers on `$CONTROL/broker/v1`.' },
   retry_interval: { ...global, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },
 

@@ -77,24 +77,44 @@ export interface ListenerConfig {
   readonly useUsernameAsClientId: boolean
   /** -1: no limit. Counted when a connection is accepted, before TLS. */
   readonly maxConnections: number
+  /** From a client. */
   readonly maxTopicAlias: number
-  readonly acceptProtocolVersions?: readonly (3 | 4 | 5)[]
-  // Settled, and without effect yet: their options are `later` in options.ts.
-  readonly maxQos: 0 | 1 | 2
+  /** Towards a client. */
   readonly maxTopicAliasBroker: number
+  readonly maxQos: 0 | 1 | 2
+  readonly acceptProtocolVersions?: readonly (3 | 4 | 5)[]
+  /** Stands before every topic of the listener's clients, who never see it. Not empty, no wildcards. */
+  readonly mountPoint?: string
 }
 
 export interface LimitsConfig {
+  /** -1: no limit. */
   readonly globalMaxConnections: number
+  /** Sessions, connected or not; -1: no limit. */
+  readonly globalMaxClients: number
+  // 0: no limit, for all that follow.
   readonly maxInflightMessages: number
+  readonly maxInflightBytes: number
+  readonly maxQueuedMessages: number
+  readonly maxQueuedBytes: number
   readonly maxKeepalive: number
   readonly maxPacketSize: number
   readonly messageSizeLimit: number
-  // Settled, and without effect yet: their options are `later` in options.ts.
-  readonly globalMaxClients: number
-  readonly maxInflightBytes: number
-  readonly maxQueuedBytes: number
-  readonly maxQueuedMessages: number
+}
+
+/** How messages find their way to their receivers. */
+export interface DeliveryConfig {
+  readonly allowDuplicateMessages: boolean
+  readonly checkRetainSource: boolean
+  readonly queueQos0Messages: boolean
+  readonly upgradeOutgoingQos: boolean
+  readonly retainAvailable: boolean
+  /** Seconds; 0: never. */
+  readonly retainExpiryInterval: number
+  /** Seconds; absent: never. */
+  readonly persistentClientExpiration?: number
+  /** Seconds; 0: no $SYS topics. */
+  readonly sysInterval: number
 }
 
 export type StoreConfig = { readonly kind: 'memory' } | { readonly kind: 'redis'; readonly url: string; readonly at?: Location }
@@ -117,5 +137,6 @@ export interface Config {
   /** `#!password_file_lines`: a bad line stops the start as in Mosquitto 2.1, or is skipped as in 2.0. */
   readonly passwordFileLines: 'strict' | 'lenient'
   readonly limits: LimitsConfig
+  readonly delivery: DeliveryConfig
   readonly store: StoreConfig
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseInteger, readArgument } from '../../dist/config/argument.js'
+import { durationSeconds, parseInteger, readArgument } from '../../dist/config/argument.js'
 
 t.test('numbers are read as strtol does with base 0', async t => {
   const rows: [string, number | undefined][] = [
@@ -33,6 +33,21 @@ t.test('control characters and non-characters are no text', async t => {
     t.same(readArgument({ kind: 'path' }, 'pid_file', `a${character}b`), { refusal: 'Malformed UTF-8 in configuration.' })
   }
   t.same(readArgument({ kind: 'path' }, 'pid_file', '/tmp/ä\u00a0€😀 '), { value: '/tmp/ä\u00a0€😀' }, 'a no-break space is text')
+})
+
+t.test('a duration is counted in days of 24 hours, months of 30 days, years of 365', async t => {
+  const rows: [string, number][] = [
+    ['90s', 90],
+    ['2h', 7200],
+    ['14d', 14 * 86_400],
+    ['3w', 21 * 86_400],
+    ['2m', 60 * 86_400],
+    ['01y', 365 * 86_400]
+  ]
+  for (const [written, seconds] of rows) {
+    t.same(readArgument({ kind: 'duration' }, 'persistent_client_expiration', written), { value: written })
+    t.equal(durationSeconds(written), seconds, written)
+  }
 })
 
 t.test('the value of store is never repeated', async t => {
