@@ -1,9 +1,11 @@
 // What is in force on one listener: its policy, and whether the transport of a connection would still be let in. A reload puts another
 // snapshot in here; connections hold on to the configuration they came by, and are judged by what is in here now.
 
+import { decide } from './auth/acl.js'
 import type { Connection } from './auth/identity.js'
 import { buildPolicy, type Policy, type PolicyParts } from './auth/policy.js'
 import type { ClientFacts, SlowVerdict, Verdict } from './broker/broker.js'
+import type { ListenerConfig } from './config/types.js'
 import type { LogFields } from './log-events.js'
 import { recheckPeer } from './net/peer.js'
 import { listenerName } from './reload.js'
@@ -11,6 +13,15 @@ import type { ListenerSnapshot } from './snapshot.js'
 
 /** What all policies of a server share. */
 export type PolicyMeans = Pick<PolicyParts, 'hasher' | 'throttle' | 'log' | 'now' | 'sleep'>
+
+const no = { ok: false, refusal: 'not-authorised' } as const
+
+/** For a connection that came by none of our listeners. */
+export const closedPolicy: Policy = Object.freeze({
+  authenticate: async () => no,
+  recheck: () => no,
+  authorize: (identity, access, topic) => decide({ kind: 'closed' }, identity, access, topic)
+} satisfies Policy)
 
 export class Enforcement {
   readonly #means: PolicyMeans
@@ -21,6 +32,10 @@ export class Enforcement {
     this.#means = means
     this.#snapshot = snapshot
     this.#policy = policyOf(snapshot, means)
+  }
+
+  get config(): ListenerConfig {
+    return this.#snapshot.config
   }
 
   /** Another one after each `replace`. */

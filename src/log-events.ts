@@ -34,6 +34,42 @@ interface Publish {
   readonly bytes: number
 }
 
+interface Acknowledgement {
+  readonly clientId: string
+  readonly packet: 'PUBACK' | 'PUBREC' | 'PUBREL' | 'PUBCOMP'
+  readonly packetId: number
+  readonly reasonCode: number
+}
+
+// What is wrong with a packet, in Mosquitto's words. Two hexadecimal digits for flags.
+
+export type ConnectDetail =
+  | `CONNECT with ${
+      | 'missing protocol string length'
+      | `incorrect protocol string length (${number})`
+      | 'missing protocol string'
+      | 'missing protocol version'
+      | 'missing connect flags'
+      | `non-zero reserved flags (${string})`
+      | `non-zero connect reserved flag (${string})`
+      | `invalid Will QoS (${number})`
+      | 'zero length clientid when forbidden'}`
+  | 'v3.1 CONNECT with zero length clientid'
+
+/** Not said with `connection_messages false`: scanners and old clients. */
+export type ProtocolDetail = `invalid protocol version (${number})` | `invalid protocol "${string}"`
+
+export type ClientDetail =
+  | 'Will with empty topic'
+  | 'CONNECT with username flag but no username'
+  | 'CONNECT with password flag but no password'
+  | `CONNECT packet with overlong remaining length (${number}:${number})`
+  | '$share subscription with no-local set'
+
+export type PublishDetail = 'Invalid PUBLISH (QoS=0 and DUP=1)' | 'Invalid QoS in PUBLISH' | 'Too high QoS in PUBLISH'
+export type SubscribeDetail = 'Empty subscription string' | 'Invalid subscription string' | 'Invalid QoS in subscription command'
+export type UnsubscribeDetail = 'Empty unsubscription string' | 'Invalid unsubscription string'
+
 interface DeniedPublish extends Who, Publish {
   /** `explainDecision`'s words. */
   readonly why: string
@@ -157,8 +193,8 @@ const table = {
   // Clients
   clientConnected: connectionEvent(
     'notice',
-    (f: Peer & Who & { protocolVersion: number; clean: boolean; keepalive: number }) =>
-      `New client connected from ${peer(f)} as ${f.clientId} (p${f.protocolVersion}, c${bit(f.clean)}, k${f.keepalive}${
+    (f: Peer & Who & { protocolVersion: number; clean: boolean; keepalive: number; bridge?: true }) =>
+      `New ${f.bridge === undefined ? 'client' : 'bridge'} connected from ${peer(f)} as ${f.clientId} (p${f.protocolVersion}, c${bit(f.clean)}, k${f.keepalive}${
         f.username === undefined ? '' : `, u'${f.username}'`
       }).`
   ),
@@ -186,24 +222,75 @@ const table = {
   /** The denials that `publishDenied` leaves out. */
   publishDeniedAgain: event('debug', (f: Publish) => `Denied PUBLISH from ${publish(f)}`),
   packetReceived: event('debug', (f: { clientId: string; packet: string }) => `Received ${f.packet} from ${f.clientId}`),
+  /** PUBREC and PUBREL come without their reason code, as Mosquitto prints them. */
   acknowledgementReceived: event(
     'debug',
-    (f: { clientId: string; packet: string; packetId: number; reasonCode: number }) =>
-      `Received ${f.packet} from ${f.clientId} (Mid: ${f.packetId}, RC:${f.reasonCode})`
+    (f: Acknowledgement) =>
+      `Received ${f.packet} from ${f.clientId} (Mid: ${f.packetId}${/^PUB(ACK|COMP)$/.test(f.packet) ? `, RC:${f.reasonCode}` : ''})`
   ),
-  subscribeReceived: event('debug', (f: { clientId: string; filters: readonly { readonly filter: string; readonly qos: number }[] }) => [
-    `Received SUBSCRIBE from ${f.clientId}`,
-    ...f.filters.map(({ filter, qos }) => `\t${filter} (QoS ${qos})`)
-  ]),
-  unsubscribeReceived: event('debug', (f: { clientId: string; filters: readonly string[] }) => [
-    `Received UNSUBSCRIBE from ${f.clientId}`,
-    ...f.filters.map(filter => `\t${filter}`)
-  ]),
+  /** One filter of a SUBSCRIBE, with the QoS that it gets; without one it is refused. */
+  subscribing: event(
+    'debug',
+    (f: { clientId: string; filter: string; qos?: number }) => `\t${f.filter} (${f.qos === undefined ? 'denied' : `QoS ${f.qos}`})`
+  ),
+  unsubscribing: event('debug', (f: { clientId: string; filter: string }) => `\t${f.filter}`),
   connackSent: event(
     'debug',
     (f: { clientId: string; sessionPresent: boolean; code: number }) =>
       `Sending CONNACK to ${f.clientId} (${bit(f.sessionPresent)}, ${f.code})`
   ),
+  publishSent: event('debug', (f: Publish) => `Sending PUBLISH to ${publish(f)}`),
+  /** PUBREL and PUBCOMP go without their reason code, as Mosquitto prints them. */
+  acknowledgementSent: event(
+    'debug',
+    (f: Acknowledgement) =>
+      `Sending ${f.packet} to ${f.clientId} (m${f.packetId}${/^PUB(ACK|REC)$/.test(f.packet) ? `, rc${f.reasonCode}` : ''})`
+  ),
+  packetSent: event(
+    'debug',
+    (f: { clientId: string; packet: 'SUBACK' | 'UNSUBACK' | 'PINGRESP' }) => `Sending ${f.packet} to ${f.clientId}`
+  ),
+  disconnectSent: event(
+    'debug',
+    (f: { clientId: string; reasonCode: number }) => `Sending DISCONNECT to ${f.clientId} (rc${f.reasonCode})`
+  ),
+
+  // Packets that break the rules. Most of them show in "disconnected: malformed packet" alone, as in Mosquitto.
+  connectInvalid: event('information', (f: Peer & { what: ConnectDetail }) => `Protocol error from ${peer(f)}: ${f.what}.`),
+  connectProtocolUnknown: connectionEvent(
+    'information',
+    (f: Peer & { what: ProtocolDetail }) => `Protocol error from ${peer(f)}: CONNECT with ${f.what}.`
+  ),
+  protocolError: event('information', (f: { clientId: string; what: ClientDetail }) => `Protocol error from ${f.clientId}: ${f.what}.`),
+  passwordWithoutUsername: event(
+    'error',
+    (f: { clientId: string }) => `Protocol error from ${f.clientId}: password without username, closing connection.`
+  ),
+  willTooLarge: event('debug', (f: { clientId: string }) => `Client ${f.clientId} connected with too large Will payload`),
+  secondConnect: event('notice', (f: { clientId: string }) => `Bad client ${f.clientId} sending multiple CONNECT messages.`),
+  publishInvalid: event('information', (f: { clientId: string; what: PublishDetail }) => `${f.what} from ${f.clientId}, disconnecting.`),
+  /** Mosquitto names the address here, the client below. */
+  subscribeInvalid: event(
+    'information',
+    (f: { remoteAddress: string; what: SubscribeDetail }) => `${f.what} from ${f.remoteAddress}, disconnecting.`
+  ),
+  unsubscribeInvalid: event(
+    'information',
+    (f: { clientId: string; what: UnsubscribeDetail }) => `${f.what} from ${f.clientId}, disconnecting.`
+  ),
+  packetIdReused: event(
+    'warning',
+    (f: { clientId: string; packetId: number }) => `Reused message ID ${f.packetId} from ${f.clientId} detected. Clearing from storage.`
+  ),
+  receiveMaximumExceeded: event(
+    'warning',
+    (f: { clientId: string }) => `Client ${f.clientId} has exceeded its receive-maximum quota. This behaviour must be fixed on the client.`
+  ),
+
+  // Sessions and their queues
+  /** Once per connection. */
+  outgoingDropped: event('notice', (f: { clientId: string }) => `Outgoing messages are being dropped for client ${f.clientId}.`),
+  sessionExpired: event('notice', (f: { clientId: string }) => `Expiring client ${f.clientId} due to timeout.`),
 
   // The store
   redisConnected: event('information', (f: { address: string }) => `Redis at ${f.address} answers.`),
@@ -215,18 +302,29 @@ const table = {
   redisLost: event(
     'error',
     (f: { address: string; reason: string }) =>
-      `Error: Lost Redis at ${f.address} (${f.reason}). Until it is back, new clients are refused and messages of QoS 1 and 2 are not acknowledged.`
+      `Error: Lost Redis at ${f.address} (${f.reason}). Until it is back, clients whose session is kept are not let in, and messages of QoS 1 and 2 for such sessions wait, unacknowledged.`
   ),
   redisBack: event('notice', (f: { address: string; seconds: number }) => `Redis at ${f.address} is back after ${f.seconds} seconds.`),
   redisRefuses: event(
     'error',
     (f: { address: string; reason: string }) =>
-      `Error: Redis at ${f.address} answers, but refuses what is asked of it (${f.reason}). Until that is mended, nothing new is kept there.`
+      `Error: Redis at ${f.address} answers, but refuses what is asked of it (${f.reason}). Until that is mended, what is to be kept waits, unacknowledged.`
   ),
+  storeWaiting: event(
+    'warning',
+    (f: { seconds: number }) =>
+      `Warning: The store has not answered for ${count(f.seconds, 'second')}: messages of QoS 1 and 2 wait for it, unacknowledged.`
+  ),
+  storeAnswers: event('notice', (f: { seconds: number }) => `The store answers again after ${count(f.seconds, 'second')}.`),
   storeFailed: event('error', (f: { reason: string }) => `Error: The store failed: ${f.reason}`),
 
   // What the ACL denies. Mosquitto says the first at debug level and without the reason.
   publishDenied: event('notice', (f: DeniedPublish) => `Denied PUBLISH from ${publish(f)}: ${user(f)}, ${f.why}.`),
+  /** At debug level: a receiver's wildcard that is wider than its rights is no fault. */
+  deliveryDenied: event(
+    'debug',
+    (f: Who & { topic: string; why: string }) => `Denied delivery of '${f.topic}' to ${f.clientId}: ${user(f)}, ${f.why}.`
+  ),
   willDenied: event(
     'notice',
     (f: Who & { topic: string; why: string }) => `Denied will of ${f.clientId} ('${f.topic}'): ${user(f)}, ${f.why}.`

@@ -4,10 +4,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { openPasswordHasher, type PasswordHasher } from './auth/password-hash.js'
+import type { Policy } from './auth/policy.js'
 import { LoginThrottle } from './auth/throttle.js'
-import { Broker, type BrokerLimits } from './broker/broker.js'
+import { Broker } from './broker/broker.js'
+import type { EngineLimits } from './broker/engine.js'
 import type { Config, ListenerConfig, LogConfig, LogType, Verbosity } from './config/types.js'
-import { Enforcement, type PolicyMeans } from './enforcement.js'
+import { closedPolicy, Enforcement, type PolicyMeans } from './enforcement.js'
 import { BrokerError, type Problem, ProblemsError } from './errors.js'
 import { type KeylogFile, openKeylog } from './keylog.js'
 import { type OpenLog, openLog } from './log.js'
@@ -16,6 +18,7 @@ import type { BoundAddress } from './net/bind.js'
 import { type ConnectionTotal, type Listener, type ListenerSetup, openListener } from './net/listener.js'
 import { listenerKey, listenerName, planReload, type ReloadPlan } from './reload.js'
 import { type ConfigSource, type ListenerSnapshot, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
+import { openMemoryStore } from './store/memory.js'
 import { openRedisStore, type RedisStore } from './store/redis.js'
 import { version } from './version.js'
 
@@ -83,10 +86,14 @@ export class Server {
     }
     for (const listener of snapshot.listeners) this.#enforced.set(listener.config, new Enforcement(listener, means))
     this.broker = new Broker({
-      limits: brokerLimits(snapshot.config),
-      log,
-      policyOf: ({ listener }) => this.#enforcementOf(listener).policy,
-      ...(this.#store && { persistence: this.#store.persistence, availability: this.#store })
+      engine: {
+        ...engineLimits(snapshot.config),
+        log,
+        policyOf: ({ listener }) => this.#enforced.get(listener)?.policy ?? closedPolicy,
+        listenerOf: ({ listener }) => this.#enforced.get(listener)?.config ?? listener,
+        policyOfAbsent: listener => this.#policyOfAbsent(listener),
+        store: this.#store?.store ?? openMemoryStore()
+      }
     })
   }
 
@@ -175,8 +182,8 @@ export class Server {
     for (const option of plan.restart) this.log.write('optionNeedsRestart', { option })
     this.#snapshot = snapshot
     this.#total.limit = snapshot.config.limits.globalMaxConnections
-    this.broker.applyLimits(brokerLimits(snapshot.config))
     for (const listener of [...snapshot.listeners, ...leftOpen]) this.#replace(listener)
+    this.broker.applyLimits(engineLimits(snapshot.config))
   }
 
   #replace(snapshot: ListenerSnapshot): void {
@@ -194,6 +201,14 @@ export class Server {
     const enforcement = this.#enforced.get(listener)
     if (!enforcement) throw new TypeError('a connection of a listener that this server never opened')
     return enforcement
+  }
+
+  // With `per_listener_settings` a session has no rights without the listener it came by, as with Mosquitto.
+  #policyOfAbsent(key: string | undefined): Policy | undefined {
+    const listener = key === undefined ? undefined : this.#listeners.get(key)
+    if (listener !== undefined) return this.#enforcementOf(listener.config).policy
+    const [first] = this.#snapshot.listeners
+    return first === undefined || this.#snapshot.config.perListenerSettings ? undefined : this.#enforcementOf(first.config).policy
   }
 
   #setupOf({ config, tls }: ListenerSnapshot): ListenerSetup {
@@ -318,9 +333,8 @@ function visible(config: LogConfig, { detached }: ServerOptions): LogConfig {
   return { ...config, destinations: config.destinations.filter(({ kind }) => kind !== 'stderr' && kind !== 'stdout') }
 }
 
-/** Aedes knows one number for all listeners: the smallest promise is kept by each. */
-function brokerLimits({ limits, listeners }: Config): BrokerLimits {
-  return { ...limits, maxTopicAlias: Math.min(...listeners.map(({ maxTopicAlias }) => maxTopicAlias)) }
+function engineLimits({ limits, delivery }: Config): EngineLimits {
+  return { limits, delivery }
 }
 
 /** What a person can mend of what was thrown; a fault of ours is none of it. */

@@ -1,10 +1,12 @@
 // The broker as a library: started, reloaded and closed inside somebody's process.
 
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createServer, ProblemsError } from '../dist/index.js'
+import { portOf } from './helpers/bare-broker.js'
 import { freePort, must } from './helpers/command.js'
 import { type ConnectOptions, connectMqtt, type MqttClient } from './helpers/mqtt.js'
 import { hasNoDelay } from './helpers/socket-option.js'
@@ -161,6 +163,14 @@ t.test('the limits of a reload count from the next packet on', async t => {
   t.equal((await after.client.next('disconnect')).reasonCode, 0x95)
 })
 
+t.test('a connection that came by none of the listeners is not let in', async t => {
+  const { server } = await startWith(t, '')
+  const door = createTcpServer(server.broker.handle).listen(0, '127.0.0.1')
+  await once(door, 'listening')
+  t.teardown(() => door.close())
+  t.equal((await login(t, portOf(door.address()), { clientId: 'c' })).connack.reasonCode, 0x87)
+})
+
 t.test('set_tcp_nodelay of a reload counts for the next connection', async t => {
   const { server, port, reload } = await startWith(t, '')
   const connectionOf = async (clientId: string) => {
@@ -177,10 +187,13 @@ t.test('set_tcp_nodelay of a reload counts for the next connection', async t => 
   t.equal(await hasNoDelay(await connectionOf('after')), true)
 })
 
-t.test('of several max_topic_alias the smallest is promised on every listener', async t => {
+t.test('each listener promises its own max_topic_alias', async t => {
   const second = await freePort()
   const { port } = await startWith(t, '', `max_topic_alias 7\nlistener ${second} 127.0.0.1\nmax_topic_alias 3\n`)
-  for (const [i, at] of [port, second].entries()) {
-    t.equal((await login(t, at, { clientId: `c${i}` })).connack.properties?.topicAliasMaximum, 3)
+  for (const [at, maximum] of [
+    [port, 7],
+    [second, 3]
+  ] as const) {
+    t.equal((await login(t, at, { clientId: `c${at}` })).connack.properties?.topicAliasMaximum, maximum)
   }
 })

@@ -1,72 +1,72 @@
-// The MQTT broker: Aedes' connections with our decisions. Every hook asks the policy of the connection's listener, so that a reload
-// applies with the next message. Everything that leans on Aedes beyond its documentation is in this file and checked at the start.
+// The MQTT broker: our engine as an Aedes, with its hooks, events, `publish` and `subscribe`. Everything that leans on Aedes beyond its
+// documentation is in this file and checked at the start.
 
-import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { Aedes, type Client, type ConnectPacket, type PublishPacket } from 'aedes'
-import { explainDecision, type Reason } from '../auth/acl.js'
-import { Denials } from '../auth/denials.js'
-import type { Connection } from '../auth/identity.js'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Aedes, type Client as AedesClient, type AedesOptions, type AedesPublishPacket, type PublishPacket } from 'aedes'
+import type { Connection as Transport } from '../auth/identity.js'
 import type { Admission, Admitted, Policy } from '../auth/policy.js'
-import type { LimitsConfig } from '../config/types.js'
-import { BrokerError, errorMessage, systemCode, systemReason } from '../errors.js'
+import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { type Availability, guardPersistence, type Persistence } from '../store/persistence.js'
-import { isTopicName } from '../topic.js'
-import { type Refusal, refusalBytes, refusals } from './connack.js'
-import { type IncomingPacket, logConnected, logEnd, logReceived, nameOf, newSession, publishFields, type Session } from './session.js'
+import { Message } from '../message.js'
+import { reasonCodes } from '../protocol/reason-codes.js'
+import type { Connection } from '../session/connection.js'
+import type { Session } from '../session/session.js'
+import type { Store } from '../storage.js'
+import { type AedesPersistence, openAedesStore } from '../store/aedes.js'
+import { openMemoryStore } from '../store/memory.js'
+import { version } from '../version.js'
+import { messageOf, packetOf, sourceIn } from './aedes-packets.js'
+import { type Client, ClientConnection, FormerClient } from './client.js'
+import { DrainWatch } from './drain-watch.js'
+import { Engine, type EngineLimits, openPolicy } from './engine.js'
+import { AedesEvents, AedesHooks, type HookOwner, neutralHooks } from './hooks.js'
+import { Emitter } from './mq.js'
+import { boundsOf, defaultLimits, plainListener, silentLog, transportOf } from './standalone.js'
 
 // What Aedes has and its types don't tell.
 declare module 'aedes' {
   interface Aedes {
     clients: Record<string, Client>
-    persistence: Persistence
-    topicAliasMaximum: number
-    maximumPacketSize: number
-    receiveMaximum: number
-    keepaliveLimit: number
-    readonly version: string
-    publish(packet: PublishPacket, client: Client | null, callback?: (error?: Error) => void): void
-    publishWill(client: Client, will: Will): void
-    registerClient(client: Client): void
-    on(event: 'error', listener: (error: unknown) => void): this
-  }
-  interface Client {
-    subscriptions: object
-    duplicates: object
-    _assignedClientId?: string
-    readonly _disconnected: boolean
-    readonly _parser: {
-      /** The one that comes now; a part of it is here. */
-      readonly packet?: { readonly length: number }
-      prependListener(event: 'packet', listener: (packet: IncomingPacket) => void): unknown
-    }
+    persistence: unknown
+    mq: Mq
+    counter: number
+    responseInformation: AedesOptions['responseInformation']
+    pendingSessionsLimit: number
+    publish(packet: PublishPacket, client: AedesClient | null, callback?: (error?: Error) => void): void
   }
 }
 
-type Will = NonNullable<ConnectPacket['will']>
-type PreConnectDone = (error: Error | null, success: boolean) => void
+type Done = (error?: Error) => void
+type Hear = (packet: AedesPublishPacket, done: () => void) => void
 
-export interface BrokerOptions {
-  readonly limits: BrokerLimits
+/** Aedes' contract of what delivers to `broker.subscribe`, and between brokers that share one. */
+export interface Mq {
+  on(topic: string, listener: Hear, done?: () => void): unknown
+  removeListener(topic: string, listener: Hear, done?: () => void): unknown
+  emit(packet: AedesPublishPacket, done?: Done): unknown
+  close(done?: () => void): unknown
+}
+
+/** What Aedes takes, and how our server runs it. */
+export interface BrokerOptions extends AedesOptions {
+  /** Absent: hooks decide alone, and Mosquitto's limits apply. */
+  readonly engine?: BrokerEngine
+}
+
+export interface BrokerEngine extends EngineLimits {
   readonly log: Log
-  /** What the listener of this connection enforces now. Asked anew for every decision. */
-  policyOf(connection: Connection): Policy
-  /** Absent: memory. */
-  readonly persistence?: Persistence
-  /** Of the persistence; absent: always there. */
-  readonly availability?: Availability
-}
-
-/** The limits that Aedes' connections can keep. */
-export interface BrokerLimits extends Pick<LimitsConfig, 'maxInflightMessages' | 'maxKeepalive' | 'maxPacketSize' | 'messageSizeLimit'> {
-  /** Of all listeners: Aedes knows one number. */
-  readonly maxTopicAlias: number
+  /** What the listener of this connection enforces now. */
+  policyOf(transport: Transport): Policy
+  /** The same for a session whose connection was one of an earlier start. */
+  policyOfAbsent(listener: string | undefined): Policy | undefined
+  readonly store: Store
 }
 
 /** What a decision about a connected client goes by. */
 export interface ClientFacts {
-  readonly connection: Connection
+  readonly connection: Transport
   readonly admitted: Admitted
 }
 
@@ -80,146 +80,120 @@ export type SlowVerdict = () => Promise<Verdict>
 export type DisconnectReason = keyof typeof disconnectReasons
 
 const disconnectReasons = {
-  'not-authorised': { code: 0x87, words: 'not authorised' },
-  'administrative-action': { code: 0x98, words: 'administrative action' }
-} as const satisfies Record<string, { code: number; words: string }>
+  'not-authorised': { reasonCode: reasonCodes.notAuthorized, words: 'not authorised' },
+  'administrative-action': { reasonCode: reasonCodes.administrativeAction, words: 'administrative action' }
+} as const satisfies Record<string, { reasonCode: number; words: string }>
 
 /** The Aedes that this file was written against. */
 const aedesVersion = '2.0.0-beta.1'
-const aedesMethods = ['listen', 'publish', 'publishWill', 'registerClient', 'close'] as const
-const aedesFields = ['handle', 'clients', 'brokers', 'mq', 'opts', 'counter', 'topicAliasMaximum', 'maximumPacketSize'] as const
-const hooks = ['preConnect', 'authenticate', 'authorizePublish', 'authorizeSubscribe', 'authorizeForward', 'published'] as const
+const aedesMethods = ['listen', 'publish', 'subscribe', 'unsubscribe', 'close'] as const
+const aedesFields = ['handle', 'clients', 'brokers', 'mq', 'opts', 'counter', 'id', 'closed'] as const
 
 /** Clients judged in one turn of the event loop after a reload, and how many of the slow judgements (hashing) are under way at once. */
 const clientsPerTurn = 100
 const slowJudgements = 2
 
-/** How long a client may take to read its last packet, and all of them together when the broker stops. */
-const goodbyeTimeout = 2000
+/** How long all clients together may take to go when the broker stops. */
 const closeTimeout = 5000
 
-/** Mosquitto's limit for a CONNECT: a stranger may not make us keep `max_packet_size` for each of its connections. */
-const maxConnectLength = 100_000
-
-const reasonCodes = { notAuthorised: 0x87, packetTooLarge: 0x95 } as const
-
-export class Broker extends Aedes {
-  readonly #log: Log
-  readonly #policyOf: (connection: Connection) => Policy
-  readonly #availability: Availability | undefined
-  #limits: BrokerLimits
-  readonly #denials = new Denials()
-  /** Also of clients that are gone: their wills are still to be judged. */
-  readonly #sessions = new WeakMap<Client, Session>()
-  /** Those whose connection exists. Aedes' `clients` can lose one when two with the same identifier come at once. */
-  readonly #open = new Map<Client, Session>()
-  /** Publishes that are acknowledged, yet go nowhere. */
-  readonly #dropped = new WeakSet<object>()
-  /** Deliveries that were refused. */
-  readonly #refused = new WeakSet<object>()
+export class Broker extends Aedes implements HookOwner {
+  declare clients: Record<string, Client>
+  declare persistence: unknown
+  declare connectedClients: number
+  declare closed: boolean
+  readonly #engine: Engine
+  readonly #options: BrokerOptions
+  readonly #emitter: Emitter<AedesPublishPacket> | undefined
+  readonly #events: AedesEvents
+  readonly #hooks: AedesHooks
+  #drainWatch: DrainWatch | undefined
   /** How often the clients were judged again. */
   #rechecks = 0
-  readonly #inMemory: boolean
-  #stopping = false
+  #isListening = false
 
-  constructor({ limits, log, policyOf, persistence, availability }: BrokerOptions) {
+  constructor(options: BrokerOptions = {}) {
     checkPrototype()
-    super({
-      ...(persistence !== undefined && { persistence }),
-      queueLimit: 65536,
-      // Mosquitto has no limit of its own.
-      maxClientsIdLength: 65535
-    })
-    this.#log = log
-    this.#policyOf = policyOf
-    this.#availability = availability
-    this.#inMemory = persistence === undefined
-    this.#limits = limits
+    const emitter = options.mq === undefined ? new Emitter<AedesPublishPacket>({ onError: error => this.#emitError(error) }) : undefined
+    const { engine: _, persistence: __, ...rest } = options
+    super({ ...neutralHooks, ...definedOf(rest), ...(emitter !== undefined && { mq: emitter }), persistence: noPersistence })
     checkInstance(this)
-    this.applyLimits(limits)
     // Client identifiers are names like any other, `constructor` and `__proto__` included.
     this.clients = Object.create(null)
-    this.#setHooks()
-    this.#listenToEvents()
+    this.connectedClients = 0
+    this.#options = options
+    this.#emitter = emitter
+    this.#events = new AedesEvents(this)
+    this.#hooks = new AedesHooks(this)
+    const standalone = options.engine ?? this.#standalone(options)
+    this.#engine = new Engine({
+      ...standalone,
+      version,
+      hooks: this.#hooks,
+      events: this.#events,
+      connectTimeout: options.connectTimeout ?? 30_000,
+      bounds: boundsOf(options),
+      routed: (message, from, done) => this.#routed(message, from, done),
+      registered: connection => this.#registered(connection),
+      gone: connection => this.#gone(connection),
+      expired: session => this.#events.expired(session)
+    })
   }
 
-  /** A broker that is ready for `accept`. With a store that is away this waits until it is there. */
-  static override async createBroker(options: BrokerOptions): Promise<Broker> {
+  /** A broker that is ready for connections. With a store that is away this waits until it is there. */
+  static override async createBroker(options: BrokerOptions = {}): Promise<Broker> {
     const broker = new Broker(options)
     await broker.listen()
     return broker
   }
 
   override async listen(): Promise<void> {
+    if (this.#isListening) return
+    this.#isListening = true
     await super.listen()
-    guardPersistence(this.persistence, {
-      withoutPause: this.#inMemory,
-      mayQueue: (clientId, { topic }) => {
-        const client = this.clients[clientId]
-        const session = client && this.#sessions.get(client)
-        // The rights of an absent client are judged when it comes back.
-        return session === undefined || (topic !== undefined && this.#mayRead(session, topic))
-      },
-      wasRefused: packet => this.#refused.has(packet),
-      failed: error => this.#log.write('storeFailed', { reason: errorMessage(error) })
-    })
+    // Aedes' sweep would publish stored wills past our policy; the engine has its own.
+    stopTimer(Reflect.get(this, '_clearWillInterval'))
+    this.persistence = this.#options.persistence ?? this.persistence
+    if (this.#emitter === undefined) this.mq.on('#', (packet, done) => this.#heard(packet, done))
+    try {
+      await this.#engine.open()
+    } catch (error) {
+      stopTimer(Reflect.get(this, '_heartbeatInterval'))
+      throw error
+    }
+    const { drainTimeout = 0 } = this.#options
+    if (drainTimeout > 0) this.#drainWatch = new DrainWatch(this.#engine.connections, drainTimeout)
   }
 
-  /** Takes over an accepted transport, TLS done. */
-  accept(stream: Duplex, connection: Connection): void {
-    if (stream.destroyed || this.#stopping) {
-      stream.destroy()
-      return
-    }
-    const client = this.handle(stream)
-    client.subscriptions = Object.create(null)
-    client.duplicates = Object.create(null)
-    const session = newSession(connection)
-    this.#sessions.set(client, session)
-    this.#open.set(client, session)
-    let awaitsConnect = true
-    client._parser.prependListener('packet', packet => {
-      awaitsConnect = false
-      this.#received(session, packet)
-    })
-    // Behind Aedes' own listener, which has parsed what came.
-    stream.on('readable', () => {
-      const length = client._parser.packet?.length ?? 0
-      if (awaitsConnect && length > maxConnectLength) client.emit('error', new Error('packet too large'))
-    })
-    stream.once('close', () => {
-      this.#open.delete(client)
-      this.#ended(session)
-    })
+  /** A connection of an embedder's own server: any stream. An arrow function, so that it can be passed on as it is. */
+  override handle = (stream: Duplex, request?: IncomingMessage): AedesClient => {
+    const { topicAliasMaximum } = this.#options
+    const listener = topicAliasMaximum === undefined ? plainListener : { ...plainListener, maxTopicAlias: topicAliasMaximum }
+    return this.accept(stream, transportOf(stream, listener), request)
+  }
+
+  /** An accepted transport of our own listeners, TLS done. */
+  accept(stream: Duplex, transport: Transport, request?: IncomingMessage): AedesClient {
+    const connection = new ClientConnection(stream, transport, this.#engine, request)
+    this.#engine.connections.add(connection)
+    if (stream.destroyed || this.closed) connection.finish({ words: 'server shutting down' })
+    return connection.client
   }
 
   /** Connections whose CONNECT was accepted and that still are. */
   get clientCount(): number {
     let count = 0
-    for (const [client, { admitted }] of this.#open) if (admitted !== undefined && !client.closed) count++
+    for (const { session } of this.#engine.connections) if (session !== undefined) count += 1
     return count
   }
 
-  /** New limits count from the next CONNECT or packet on. */
-  applyLimits(limits: BrokerLimits): void {
-    this.#limits = limits
-    this.topicAliasMaximum = limits.maxTopicAlias
-    this.maximumPacketSize = limits.maxPacketSize
-    this.receiveMaximum = limits.maxInflightMessages
-    // Aedes tells MQTT 5 clients; the others are refused by us before it answers with a code of its own.
-    this.keepaliveLimit = limits.maxKeepalive
+  /** New limits count from now on. */
+  applyLimits(limits: EngineLimits): void {
+    this.#engine.applyLimits(limits)
   }
 
-  /** Ends a connection: from now on it has no rights, whether or not it reads what it is told. */
-  disconnect(client: Client, reason: DisconnectReason): void {
-    const session = this.#sessions.get(client)
-    if (session === undefined || session.revoked) return
-    const { code, words } = disconnectReasons[reason]
-    session.revoked = true
-    session.end ??= words
-    const timer = setTimeout(() => client.conn.destroy(), goodbyeTimeout)
-    client.conn.once('close', () => clearTimeout(timer))
-    client.disconnect({ reasonCode: code })
+  /** Policies are others: what was decided before counts no more. */
+  policiesChanged(): void {
+    this.#engine.policiesChanged()
   }
 
   /**
@@ -228,353 +202,265 @@ export class Broker extends Aedes {
    * throws ends it too. Resolves with how many were ended. A later call judges everybody anew, and this one stops.
    */
   async recheckClients(decide: (facts: ClientFacts) => Verdict | SlowVerdict): Promise<number> {
+    this.policiesChanged()
     this.#rechecks += 1
     const round = this.#rechecks
-    const slow: [Client, Session, SlowVerdict][] = []
+    const slow: [Connection, SlowVerdict][] = []
     let judged = 0
     let ended = 0
-    const apply = (client: Client, session: Session, verdict: Verdict) => {
-      if (!this.#applyVerdict(client, session, verdict)) ended++
+    const apply = (connection: Connection, verdict: Verdict) => {
+      if (!this.#applyVerdict(connection, verdict)) ended++
     }
-    for (const [client, session] of [...this.#open]) {
-      const { admitted, connection } = session
-      if (admitted === undefined || session.revoked) continue
+    for (const connection of [...this.#engine.connections]) {
+      const { admitted, transport } = connection
+      if (admitted === undefined || connection.closed) continue
       if (++judged % clientsPerTurn === 0) await nextTurn()
       if (round !== this.#rechecks) return ended
-      const verdict = attempt(() => decide({ connection, admitted }))
-      if (typeof verdict === 'function') slow.push([client, session, verdict])
-      else apply(client, session, verdict)
+      const verdict = attempt(() => decide({ connection: transport, admitted }))
+      if (typeof verdict === 'function') slow.push([connection, verdict])
+      else apply(connection, verdict)
     }
     const work = async (): Promise<void> => {
       for (let next = slow.shift(); next !== undefined; next = slow.shift()) {
-        const [client, session, judge] = next
-        if (session.revoked || !this.#open.has(client)) continue
+        const [connection, judge] = next
+        if (connection.closed) continue
         const verdict = await judge().catch(() => 'not-authorised' as const)
         if (round !== this.#rechecks) return
-        apply(client, session, verdict)
+        apply(connection, verdict)
       }
     }
     await Promise.all(Array.from({ length: slowJudgements }, work))
     return ended
   }
 
-  /** Sends what Aedes sends (MQTT 5: "server shutting down", and wills), then ends every connection, in bounded time. */
+  /** Sends wills, tells MQTT 5 clients that the server stops, then ends every connection, in bounded time. */
   override async close(callback?: () => void): Promise<void> {
-    this.#stopping = true
+    if (this.closed) {
+      callback?.()
+      return
+    }
+    this.#drainWatch?.stop()
+    const open = [...this.#engine.connections]
+    const gone = Promise.all(open.map(({ conn }) => goneOf(conn)))
+    const closing = Promise.all([this.#engine.close(), gone])
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<void>(resolve => {
       timer = setTimeout(resolve, closeTimeout)
     })
-    await Promise.race([new Promise<void>(resolve => super.close(resolve)), deadline])
+    await Promise.race([closing, deadline])
     clearTimeout(timer)
-    for (const client of this.#open.keys()) client.conn.destroy()
+    for (const { conn } of open) conn.destroy()
+    await new Promise<void>(resolve => super.close(resolve))
+    if (this.#options.engine === undefined) await this.#engine.store.close()
     callback?.()
   }
 
-  override publish(packet: PublishPacket, client?: Client | null | ((error?: Error) => void), callback?: (error?: Error) => void): void {
-    const done = typeof client === 'function' ? client : callback
-    if (this.#dropped.delete(packet)) {
-      done?.()
-      return
-    }
-    super.publish(packet, typeof client === 'function' ? null : (client ?? null), done)
-  }
-
-  // Not left to Aedes: it would ask the hook for publishes, whose answers are made for a client that is there. The delay is over and is
-  // not told to the receivers, as with Mosquitto.
-  override publishWill(client: Client, will: Will): void {
-    const session = this.#sessions.get(client)
-    if (session === undefined || !this.#mayPublishWill(session, will)) return
-    const { topic, payload, qos = 0, retain = false } = will
-    const { willDelayInterval: _, ...properties } = will.properties ?? {}
-    const packet: PublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup: false, ...(will.properties && { properties }) }
-    this.#whenStored(client, qos > 0 || retain, () => this.publish(packet, client))
-  }
-
-  override registerClient(client: Client): void {
-    const old = this.clients[client.id]
-    const session = old && this.#sessions.get(old)
-    if (session !== undefined) session.end ??= 'session taken over'
-    super.registerClient(client)
-  }
-
-  // Hooks are plain fields, which an embedder could replace and our decisions with them: from here on they are read only.
-  #setHooks(): void {
-    this.preConnect = (client, packet, done) => {
-      const session = this.#sessions.get(client)
-      if (session === undefined) done(new Error('a connection comes in by accept()'), false)
-      else void this.#preConnect(client, session, packet, done)
-    }
-    // Decided before: here Aedes has named the client.
-    this.authenticate = (client, _username, _password, done) => {
-      const session = this.#sessions.get(client)
-      if (session?.assigned) client._assignedClientId = client.id
-      done(null, session?.admitted !== undefined && !session.revoked)
-    }
-    this.authorizePublish = (client, packet, done) => {
-      const session = client === null ? undefined : this.#sessions.get(client)
-      if (client === null || session === undefined) return done(new Error('nobody publishes this'))
-      this.#whenStored(client, packet.qos > 0 || packet.retain, () => {
-        const refused = this.#judgePublish(session, packet)
-        if (refused !== undefined) this.#drop(client, session, packet, refused)
-        done()
-      })
-    }
-    // Never refused, as with Mosquitto's acl_file: each message is judged when it is delivered.
-    this.authorizeSubscribe = (client, subscription, done) => {
-      if (this.#sessions.has(client)) this.#whenStored(client, true, () => done(null, subscription))
-      else done(null, null)
-    }
-    this.authorizeForward = (client, packet) => {
-      const session = this.#sessions.get(client)
-      if (session !== undefined && this.#mayRead(session, packet.topic)) return packet
-      this.#refused.add(packet)
-      return null
-    }
-    this.published = (_packet, _client, done) => done()
-    for (const hook of hooks) Object.defineProperty(this, hook, { writable: false })
-  }
-
-  #listenToEvents(): void {
-    const log = this.#log
-    // Without a listener this event ends the process.
-    this.on('error', error => log.write('storeFailed', { reason: errorMessage(error) }))
-    this.on('client', client => {
-      const session = this.#sessions.get(client)
-      if (session !== undefined) logConnected(log, session)
-    })
-    this.on('clientDisconnect', client => {
-      const session = this.#sessions.get(client)
-      if (session !== undefined) this.#ended(session)
-    })
-    this.on('keepaliveTimeout', client => this.#noteEnd(client, 'exceeded timeout'))
-    const failed = (client: Client, error: Error) => this.#noteEnd(client, this.#reasonOf(client, error))
-    this.on('clientError', failed)
-    this.on('connectionError', failed)
-    this.on('connackSent', ({ sessionPresent, returnCode, reasonCode }, client) => {
-      const { clientId } = this.#sessions.get(client) ?? { clientId: client.id }
-      log.write('connackSent', { clientId, sessionPresent, code: reasonCode ?? returnCode ?? 0 })
-    })
-    this.on('subscribe', (subscriptions, client) => {
-      for (const { topic, qos } of subscriptions) {
-        if (qos <= 2) log.write('subscribed', { clientId: client.id, qos, filter: topic })
-      }
-    })
-    this.on('unsubscribe', (filters, client) => {
-      // Aedes also says so when a connection ends.
-      if (client.closed) return
-      for (const filter of filters) log.write('unsubscribed', { clientId: client.id, filter })
-    })
-  }
-
-  async #preConnect(client: Client, session: Session, packet: ConnectPacket, done: PreConnectDone): Promise<void> {
-    let refusal: Refusal | 'malformed' | undefined
+  /** A listener that throws is its own matter: what the broker was doing for others goes on. */
+  override emit(event: string | symbol, ...details: unknown[]): boolean {
     try {
-      refusal = await this.#admit(session, packet)
+      return super.emit(event, ...details)
     } catch (error) {
-      this.#log.write('storeFailed', { reason: errorMessage(error) })
-      refusal = 'unavailable'
-    }
-    if (client.closed) return
-    if (refusal === undefined) {
-      done(null, true)
-      return
-    }
-    // Mosquitto says nothing to who breaks the protocol.
-    session.end ??= refusal === 'malformed' ? 'protocol error' : refusals[refusal].words
-    const refused = new Error(session.end)
-    if (refusal === 'malformed') {
-      done(refused, false)
-      return
-    }
-    const { clientId, protocolVersion } = session
-    const connack = refusalBytes(refusal, protocolVersion)
-    this.#log.write('connackSent', { clientId, sessionPresent: false, code: connack[3] ?? 0 })
-    client.conn.write(connack, () => done(refused, false))
-  }
-
-  // In Mosquitto's order. Afterwards `packet` names the client as the policy does.
-  async #admit(session: Session, packet: ConnectPacket): Promise<Refusal | 'malformed' | undefined> {
-    const { connection } = session
-    const protocolVersion = packet.protocolVersion ?? 4
-    const { listener } = connection
-    session.protocolVersion = protocolVersion
-    session.keepalive = packet.keepalive ?? 0
-    session.clean = packet.clean ?? true
-    if (packet.clientId !== '') session.clientId = packet.clientId
-
-    if (listener.acceptProtocolVersions?.every(version => version !== protocolVersion)) return 'protocol-version'
-    const { maxKeepalive, messageSizeLimit } = this.#limits
-    if (packet.clientId === '') {
-      const { allowZeroLengthClientId, autoIdPrefix } = listener.security
-      if (!allowZeroLengthClientId || protocolVersion === 3 || (protocolVersion === 4 && !session.clean)) return 'empty-client-id'
-      session.clientId = `${autoIdPrefix}${randomUUID().toUpperCase()}`
-      session.assigned = true
-    }
-    if (packet.will !== undefined) {
-      if (!isTopicName(packet.will.topic)) return 'malformed'
-      if (messageSizeLimit > 0 && packet.will.payload.length > messageSizeLimit) return 'will-too-large'
-      session.will = packet.will
-    }
-    if (protocolVersion < 5) {
-      if (packet.password !== undefined && packet.username === undefined) return 'malformed'
-      if (maxKeepalive > 0 && (session.keepalive === 0 || session.keepalive > maxKeepalive)) return 'keepalive'
-    }
-    // A session could neither be found nor cleared.
-    if (this.#availability?.up === false) return 'unavailable'
-
-    const { username, password } = packet
-    const credentials = {
-      clientId: session.clientId,
-      ...(username !== undefined && { username }),
-      ...(password !== undefined && { password: Buffer.from(password) })
-    }
-    for (;;) {
-      const policy = this.#policyOf(connection)
-      const admission = await policy.authenticate(connection, credentials)
-      // A reload while the password was hashed: what the old policy said counts no more.
-      if (policy !== this.#policyOf(connection)) continue
-      if (!admission.ok) return admission.refusal
-      // In the turn of that comparison: from here on the client is among those whom a reload judges.
-      this.#letIn(session, packet, admission)
-      return undefined
-    }
-  }
-
-  #letIn(session: Session, packet: ConnectPacket, admitted: Admitted): void {
-    const { clientId, username } = admitted.identity
-    session.admitted = admitted
-    session.assigned &&= session.clientId === clientId
-    session.clientId = clientId
-    packet.clientId = clientId
-    if (username !== undefined) packet.username = username
-  }
-
-  #applyVerdict(client: Client, session: Session, verdict: Verdict): boolean {
-    // A new name may come from a certificate; a new client identifier would be another session.
-    if (typeof verdict !== 'string' && verdict.ok && verdict.identity.clientId === session.clientId) {
-      session.admitted = verdict
+      if (event === 'error') this.#engine.log.write('fault', { reason: errorMessage(error) })
+      else this.#emitError(error)
       return true
     }
-    this.disconnect(client, typeof verdict === 'string' ? verdict : 'not-authorised')
+  }
+
+  /** To everybody who subscribed, in the name of the broker. */
+  override publish(packet: PublishPacket, client?: AedesClient | null | Done, callback?: Done): void {
+    const done = typeof client === 'function' ? client : callback
+    const message = messageOf(packet, typeof client === 'object' && client !== null ? { clientId: client.id } : sourceIn(packet))
+    if (this.#isInternal(message.topic)) {
+      this.#routed(message, undefined, done)
+      return
+    }
+    if (done === undefined) {
+      this.#engine.publish(message)
+      return
+    }
+    const finished = afterAll(2, done)
+    const commit = this.#engine.publish(message, finished)
+    if (commit === undefined) queueMicrotask(finished)
+    else commit.wait({ settle: finished })
+  }
+
+  // What hooks and events ask.
+
+  clientOf(connection: Connection): Client {
+    if (connection instanceof ClientConnection) return connection.client
+    throw new TypeError('a connection of another broker')
+  }
+
+  clientOfSession(session: Session): AedesClient {
+    return this.clients[session.clientId] ?? new FormerClient(session)
+  }
+
+  isTold(name: string): boolean {
+    return this.#isHeard(`$SYS/${this.id}/${name}`)
+  }
+
+  tell(name: string, text: string): void {
+    this.#routed(new Message({ topic: `$SYS/${this.id}/${name}`, payload: Buffer.from(text), qos: 0, retain: false }), undefined)
+  }
+
+  // An error event without a listener would end the process.
+  embedderFailed(error: Error): void {
+    this.#emitError(error)
+  }
+
+  // Between brokers, and for `broker.subscribe`: who is connected where, who subscribes to what. Never for connections: whoever could write
+  // there could throw off others.
+  #isInternal(topic: string): boolean {
+    return topic.startsWith(`$SYS/${this.id}/`) || topic.startsWith('$SYS/sub/')
+  }
+
+  #standalone(options: BrokerOptions): BrokerEngine {
+    return {
+      ...defaultLimits(options),
+      log: silentLog,
+      policyOf: () => openPolicy,
+      policyOfAbsent: () => openPolicy,
+      store: this.#openStore(options.persistence)
+    }
+  }
+
+  #openStore(persistence: AedesPersistence | undefined): Store {
+    if (persistence === undefined) return openMemoryStore()
+    checkPersistence(persistence)
+    return openAedesStore(persistence, { broker: this, failed: error => this.#emitError(error) })
+  }
+
+  #applyVerdict(connection: Connection, verdict: Verdict): boolean {
+    // It left while it was judged: its session may be somebody else's by now.
+    if (connection.closed) return true
+    // A new name may come from a certificate; a new client identifier would be another session.
+    if (typeof verdict !== 'string' && verdict.ok && verdict.identity.clientId === connection.clientId) {
+      const { session } = connection
+      connection.admitted = verdict
+      if (session !== undefined && session.identity.username !== verdict.identity.username) {
+        session.identity = verdict.identity
+        this.#engine.sessionChangedHands()
+      }
+      return true
+    }
+    connection.finish(disconnectReasons[typeof verdict === 'string' ? verdict : 'not-authorised'])
     return false
   }
 
-  // Aedes acknowledges before it stores. While the store is away nothing may be acknowledged that needs it: the packet waits, its
-  // sender's next ones behind it, until the store is back or the keep alive ends the connection.
-  #whenStored(client: Client, needed: boolean, proceed: () => void): void {
-    if (!needed || this.#availability === undefined || this.#availability.up) {
-      proceed()
+  #registered(connection: Connection): void {
+    this.clients[connection.clientId] = this.clientOf(connection)
+    this.connectedClients += 1
+    this.#events.registered(connection)
+    if (this.isTold('new/clients')) this.tell('new/clients', connection.clientId)
+  }
+
+  #gone(connection: Connection): void {
+    const { clientId } = connection
+    const wasRegistered = connection.connect !== undefined
+    if (wasRegistered) {
+      if (this.clients[clientId] === this.clientOf(connection)) delete this.clients[clientId]
+      this.connectedClients -= 1
+    }
+    this.#sayFault(connection)
+    if (!wasRegistered) return
+    this.#events.gone(connection)
+    if (this.isTold('disconnect/clients')) this.tell('disconnect/clients', clientId)
+  }
+
+  #sayFault(connection: Connection): void {
+    const { end, asked } = connection
+    if (end === undefined) return
+    const error = end.error ?? faultOf(end.words, asked !== undefined)
+    if (error === undefined) return
+    if (asked === undefined || end.isStranger) this.#events.connectionError(connection, error)
+    else this.#events.clientError(connection, error)
+  }
+
+  #isHeard(topic: string): boolean {
+    return this.#emitter?.matches(topic) ?? true
+  }
+
+  #routed(message: Message, from: Connection | undefined, done?: () => void): void {
+    const isHeard = this.#isHeard(message.topic)
+    const isListened = this.#events.has('publish')
+    // A client's own is asked about by its connection, which waits for the answer.
+    const published = from === undefined ? this.#hooks.published : undefined
+    if (!isHeard && !isListened && published === undefined) {
+      if (done !== undefined) queueMicrotask(done)
       return
     }
-    const { closed } = client
-    void this.#availability.whenUp().then(() => {
-      if (client.closed === closed) proceed()
-    })
+    const finished = done === undefined ? nothing : afterAll((isHeard ? 1 : 0) + (published === undefined ? 0 : 1) + 1, done)
+    const packet = packetOf(message, this)
+    if (isHeard) this.mq.emit(packet, done === undefined ? undefined : finished)
+    published?.(message, undefined, finished)
+    if (isListened) this.#events.published(packet, from)
+    if (done !== undefined) queueMicrotask(finished)
   }
 
-  // Denied, yet acknowledged: MQTT 3 has no negative PUBACK, and Mosquitto keeps the connection.
-  #drop(client: Client, { protocolVersion }: Session, packet: PublishPacket, reasonCode: number): void {
-    const { qos, messageId = 0 } = packet
-    if (protocolVersion < 5 || qos === 0) {
-      this.#dropped.add(packet)
-      return
+  // From a broker that shares our emitter.
+  #heard(packet: AedesPublishPacket, done: () => void): void {
+    const { brokerId, topic } = packet
+    const isForeign = brokerId !== undefined && brokerId !== this.id
+    if (isForeign && !topic.startsWith(`$SYS/${brokerId}/`) && !topic.startsWith('$SYS/sub/')) {
+      const { commit } = this.#engine.route(messageOf(packet, sourceIn(packet)), undefined)
+      if (commit !== undefined) {
+        commit.wait({ settle: done })
+        return
+      }
     }
-    // Aedes leaves a packet with this mark alone; its own refusal is longer than Mosquitto's and knows one code.
-    Object.assign(packet, { _notAuthorized: true })
-    client.conn.write(Buffer.from([qos === 1 ? 0x40 : 0x50, 3, messageId >> 8, messageId & 0xff, reasonCode]))
+    done()
   }
 
-  /** The reason code of a publish that goes nowhere. */
-  #judgePublish(session: Session, packet: PublishPacket): number | undefined {
-    const { messageSizeLimit } = this.#limits
-    if (messageSizeLimit > 0 && packet.payload.length > messageSizeLimit) {
-      this.#log.write('publishTooLarge', publishFields(session, packet))
-      return reasonCodes.packetTooLarge
-    }
-    const denial = session.revoked ? revoked : this.#denialOf(session, packet.topic)
-    if (denial === undefined) return undefined
-    const fields = publishFields(session, packet)
-    if (this.#mayLog(session, packet.topic, denial)) this.#log.write('publishDenied', { ...fields, ...nameOf(session), why: denial.why })
-    else this.#log.write('publishDeniedAgain', fields)
-    return reasonCodes.notAuthorised
-  }
-
-  #mayPublishWill(session: Session, { topic }: Will): boolean {
-    const denial = this.#denialOf(session, topic)
-    if (denial === undefined) return true
-    if (this.#mayLog(session, topic, denial)) {
-      this.#log.write('willDenied', { clientId: session.clientId, ...nameOf(session), topic, why: denial.why })
-    }
-    return false
-  }
-
-  #denialOf({ admitted, connection }: Session, topic: string): Denial | undefined {
-    if (admitted === undefined) return revoked
-    if (isInternal(topic)) return internal
-    const decision = this.#policyOf(connection).authorize(admitted.identity, 'write', topic)
-    return decision.allowed ? undefined : { why: explainDecision(decision), reason: decision.reason }
-  }
-
-  #mayRead({ admitted, connection, revoked }: Session, topic: string): boolean {
-    if (admitted === undefined || revoked || isInternal(topic)) return false
-    return this.#policyOf(connection).authorize(admitted.identity, 'read', topic).allowed
-  }
-
-  // Sees every packet before Aedes.
-  #received(session: Session, packet: IncomingPacket): void {
-    if (packet.cmd === 'disconnect') session.end ??= ''
-    if (packet.cmd === 'subscribe') {
-      // Aedes sorts the filters into a plain object and trips over this one; an empty filter it refuses.
-      for (const subscription of packet.subscriptions) if (subscription.topic === '__proto__') subscription.topic = ''
-    }
-    logReceived(this.#log, session, packet)
-  }
-
-  // Said when Aedes lets the client go, or when the connection is gone that never became one. A stop ends them all; Mosquitto has no
-  // line for each.
-  #ended(session: Session): void {
-    if (!this.#stopping) logEnd(this.#log, session)
-  }
-
-  #noteEnd(client: Client, reason: string): void {
-    const session = this.#sessions.get(client)
-    if (session !== undefined) session.end ??= reason
-  }
-
-  #reasonOf(client: Client, error: Error): string {
-    const code = systemCode(error)
-    if (this.#availability?.up === false || this.#availability?.caused(error)) return 'server unavailable'
-    if (error.message === 'packet too large') return 'oversize packet'
-    if (error.message === 'connect did not arrive in time' || error.message === 'drain timeout') return 'exceeded timeout'
-    if (code === 'ECONNRESET' || code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE') return 'connection closed by client'
-    if (code !== undefined) return `bad socket read/write: ${systemReason(error)}`
-    return client.connected ? 'malformed packet' : 'protocol error'
-  }
-
-  // Each client and topic once, so many a minute: a client in a loop doesn't fill the log.
-  #mayLog(session: Session, topic: string, { reason }: Denial): boolean {
-    const { show, hidden } = this.#denials.report(session.clientId, topic, performance.now())
-    if (hidden > 0) this.#log.write('denialsNotShown', { count: hidden })
-    if (show && reason === 'dangerous-username') this.#log.write('dangerousUsername', { username: '', ...nameOf(session) })
-    if (show && reason === 'dangerous-client-id') this.#log.write('dangerousClientId', { clientId: session.clientId })
-    return show
+  // Without a listener this event would end the process.
+  #emitError(error: unknown): void {
+    if (this.listenerCount('error') > 0) this.emit('error', error)
+    else this.#engine.log.write('fault', { reason: errorMessage(error) })
   }
 }
 
-// Why a publish is denied.
-interface Denial {
-  readonly why: string
-  readonly reason?: Reason
+/** For Aedes itself: what is stored is the engine's. */
+const noPersistence = Object.freeze({ setup: async () => {} })
+
+/** Ends that are nobody's fault. */
+const ordinary: ReadonlySet<string> = new Set([
+  '',
+  'connection closed by client',
+  'disconnected with will',
+  'session taken over',
+  'server shutting down',
+  'administrative action'
+])
+
+/** What programs match on in an error, in Aedes' words. */
+const aedesWords: Readonly<Record<string, string>> = { 'oversize packet': 'packet too large' }
+
+function faultOf(words: string, isClient: boolean): Error | undefined {
+  if (words === 'exceeded timeout') return new Error(isClient ? 'keep alive timeout' : 'connect did not arrive in time')
+  return ordinary.has(words) ? undefined : new Error(aedesWords[words] ?? words)
 }
 
-const revoked: Denial = { why: 'the client is being disconnected' }
-const internal: Denial = { why: 'only the broker writes to $SYS' }
+const nothing = (): void => {}
 
-// Aedes speaks to other brokers below `$SYS/<broker id>/` and `$SYS/sub/`: who is connected, who subscribes to what. A client that could
-// write there could throw off others. Of `$SYS`, only Mosquitto's part is for clients.
-function isInternal(topic: string): boolean {
-  return topic.startsWith('$SYS/') && !topic.startsWith('$SYS/broker/')
+/** Calls back when it was itself called so often. */
+function afterAll(times: number, done: () => void): () => void {
+  let left = times
+  return () => {
+    left -= 1
+    if (left === 0) done()
+  }
+}
+
+function stopTimer(timer: unknown): void {
+  if (isTimer(timer)) clearInterval(timer)
+}
+
+function isTimer(value: unknown): value is NodeJS.Timeout {
+  return value instanceof Object && 'hasRef' in value && 'refresh' in value
+}
+
+function goneOf(stream: Duplex): Promise<void> | undefined {
+  if (stream.destroyed || stream.closed) return undefined
+  return new Promise(resolve => stream.once('close', () => resolve()))
 }
 
 function attempt(decide: () => Verdict | SlowVerdict): Verdict | SlowVerdict {
@@ -585,8 +471,14 @@ function attempt(decide: () => Verdict | SlowVerdict): Verdict | SlowVerdict {
   }
 }
 
-function nextTurn(): Promise<void> {
-  return new Promise(resolve => setImmediate(resolve))
+/** Aedes takes an option that is undefined for one that is given. */
+function definedOf(options: AedesOptions): AedesOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}
+
+// As Aedes does it.
+function checkPersistence({ setup }: AedesPersistence): void {
+  if (setup.constructor.name !== 'AsyncFunction') throw new Error('persistence.setup() must be an async function')
 }
 
 function checkPrototype(): void {
@@ -596,8 +488,11 @@ function checkPrototype(): void {
 }
 
 function checkInstance(aedes: Aedes): void {
-  for (const field of [...aedesFields, ...hooks]) if (!Object.hasOwn(aedes, field)) throw unexpectedAedes(`has no field ${field}`)
-  if (aedes.version !== aedesVersion) throw unexpectedAedes(`is version ${aedes.version}`)
+  for (const field of [...aedesFields, ...Object.keys(neutralHooks)]) {
+    if (!Object.hasOwn(aedes, field)) throw unexpectedAedes(`has no field ${field}`)
+  }
+  const found: unknown = Reflect.get(aedes, 'version')
+  if (found !== aedesVersion) throw unexpectedAedes(`is version ${found}`)
 }
 
 function unexpectedAedes(what: string): BrokerError {

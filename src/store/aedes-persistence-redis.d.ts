@@ -1,6 +1,6 @@
 declare module 'aedes-persistence-redis' {
-  import type { Persistence } from './persistence.js'
+  import type { AedesPersistence } from './aedes.js'
 
-  function redisPersistence(options: { readonly conn: object }): Persistence
+  function redisPersistence(options: { readonly conn: object; readonly maxSessionDelivery: number }): AedesPersistence
   export = redisPersistence
 }

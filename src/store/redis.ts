@@ -1,15 +1,27 @@
 // Retained messages and persistent sessions in Redis. Redis may be away, at the start or later: that is said once, nothing is
-// acknowledged that isn't stored, and it goes on by itself when Redis is back. A Redis that is there and refuses (full, a replica) is named,
-// but Aedes has acknowledged before it hears of it. The address in a message never holds the password.
+// acknowledged that isn't stored, and it goes on by itself when Redis is back. A Redis that is there and refuses (full, a replica) is named
+// once a minute, and counts as one that is away. The address in a message never holds the password.
 
 import redisPersistence from 'aedes-persistence-redis'
 import { Redis, type RedisOptions } from 'ioredis'
 import { BrokerError, errorMessage, type Location, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
-import type { Availability, Persistence } from './persistence.js'
+import type { Store } from '../storage.js'
+import { type AedesPersistence, openAedesStore } from './aedes.js'
+
+/** Is the store there? A broker asks before it promises anything. */
+export interface Availability {
+  readonly up: boolean
+  /** Resolves when the store is there again. Never rejects: after a close it stays silent. */
+  whenUp(): Promise<void>
+  /** Is this error the store's answer, rather than a client's doing? */
+  caused(error: Error): boolean
+}
 
 export interface RedisStore extends Availability {
-  readonly persistence: Persistence
+  readonly persistence: AedesPersistence
+  /** For the session engine; `close` of it leaves Redis open. */
+  readonly store: Store
   /** Redis answered for the first time. Rejects if it is one we can't use (a cluster), or when closed before. */
   readonly ready: Promise<void>
   close(): Promise<void>
@@ -17,6 +29,8 @@ export interface RedisStore extends Availability {
 
 /** Longest time between two tries. */
 const longestPause = 3000
+/** The persistence reads no more of a queue in one go: all of it. */
+const maxSessionDelivery = 0x7fff_ffff
 /** A Redis that hangs is a Redis that is away. */
 const commandTimeout = 5000
 /** A Redis that is full or a replica, or where our account lacks a right, refuses every command: said once in this time. */
@@ -35,18 +49,36 @@ export function openRedisStore(url: string, log: Log, at?: Location): RedisStore
     commandTimeout,
     connectTimeout: commandTimeout,
     keepAlive: 10_000,
+    // It waits so long even for a connection that never came to be, and so would the end of the process.
+    disconnectTimeout: 200,
     retryStrategy: attempt => Math.min(attempt * 100, longestPause)
   })
   const state = new RedisState(redis, address, log, at)
+  const conn = guardCommands(redis, error => state.refuses(error))
+  const persistence = redisPersistence({ conn, maxSessionDelivery })
+  const store = openAedesStore(persistence, {
+    availability: state,
+    clientIds: () => conn.smembers('clients'),
+    // A counter that was lowered and not removed would stay.
+    sweep: (brokerId, counter) => conn.del(`packet:${brokerId}:${counter}`, `packet:${brokerId}:${counter}:offlineCount`),
+    // That Redis is away or refuses is said already.
+    failed: error => {
+      if (state.up && !isRefusal(error)) log.write('storeFailed', { reason: errorMessage(error) })
+    }
+  })
   return {
-    persistence: redisPersistence({ conn: guardCommands(redis, error => state.refuses(error)) }),
+    persistence,
+    store,
     ready: state.ready,
     get up() {
       return state.up
     },
     whenUp: () => state.whenUp(),
     caused: isRefusal,
-    close: () => state.close()
+    async close() {
+      await store.close()
+      await state.close()
+    }
   }
 }
 

@@ -1,8 +1,9 @@
+import { createServer } from 'node:net'
 import t from 'tap'
 import type { ClientCertificate } from '../../dist/auth/identity.js'
-import { startBareBroker } from '../helpers/bare-broker.js'
+import { portOf, startBareBroker } from '../helpers/bare-broker.js'
 import { passwordLine } from '../helpers/hash.js'
-import { until } from '../helpers/mqtt.js'
+import { connectMqtt, until } from '../helpers/mqtt.js'
 
 const certificate: ClientCertificate = {
   commonName: 'press-7',
@@ -21,6 +22,8 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
     connect: object | string
     v3?: string
     v5?: string
+    /** Comes before that of the end. */
+    line?: string
     reason: string
     clientId?: string
   }[] = [
@@ -69,14 +72,16 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       options: { listener: { acceptProtocolVersions: [5] } },
       connect: {},
       v3: '20020001',
-      reason: 'unsupported protocol version'
+      reason: 'unsupported protocol version',
+      clientId: '<unknown>'
     },
     {
       name: 'accept_protocol_versions, MQTT 3.1.1 only',
       options: { listener: { acceptProtocolVersions: [4] } },
       connect: {},
       v5: '2003008400',
-      reason: 'unsupported protocol version'
+      reason: 'unsupported protocol version',
+      clientId: '<unknown>'
     },
     {
       name: 'allow_zero_length_clientid false',
@@ -84,6 +89,7 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       connect: { clientId: '' },
       v3: '20020002',
       v5: '2003008000',
+      line: 'Protocol error from 127\\.0\\.0\\.1:\\d+: CONNECT with zero length clientid when forbidden',
       reason: 'protocol error',
       clientId: '<unknown>'
     },
@@ -93,6 +99,7 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       // The test client's generator refuses to make it.
       connect: '100c00044d5154540400003c0000',
       v3: '20020002',
+      line: 'Protocol error from 127\\.0\\.0\\.1:\\d+: CONNECT with zero length clientid when forbidden',
       reason: 'protocol error',
       clientId: '<unknown>'
     },
@@ -112,7 +119,7 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       reason: 'oversize payload'
     }
   ]
-  for (const { name, options, connect: packet, v3, v5, reason, clientId = 'dev-1' } of rows) {
+  for (const { name, options, connect: packet, v3, v5, line, reason, clientId = 'dev-1' } of rows) {
     for (const [version, bytes] of [
       [4, v3],
       [5, v5]
@@ -124,8 +131,14 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       else await client.connect({ clientId: 'dev-1', ...packet })
       await client.closed()
       t.equal(client.takeBytes(), bytes, `${name}, version ${version}`)
-      await until(() => log.lines.length > 0, 'the line')
-      t.match(log.lines, [new RegExp(`^Client ${clientId} \\[127\\.0\\.0\\.1:\\d+\\] disconnected: ${reason}\\.$`)], name)
+      const expected = [...(line === undefined ? [] : [line]), `Client ${clientId} \\[127\\.0\\.0\\.1:\\d+\\] disconnected: ${reason}`]
+      await until(() => log.lines.length >= expected.length, 'the lines')
+      t.match(
+        log.lines,
+        expected.map(line => new RegExp(`^${line}\\.$`)),
+        name
+      )
+      t.equal(log.lines.length, expected.length, name)
     }
   }
 })
@@ -227,9 +240,16 @@ t.test('every end of a connection has its reason', async t => {
 
   const broken = await connect()
   await broken.connect({ clientId: 'broken' })
-  broken.stream.write(Buffer.from('ff00', 'hex'))
+  broken.stream.write(Buffer.from('3600', 'hex'))
   await broken.closed()
   await ended(/^Client broken \[.*\] disconnected: malformed packet\.$/)
+
+  const wrong = await connect()
+  await wrong.connect({ clientId: 'wrong' })
+  // AUTH, which MQTT 3 doesn't have.
+  wrong.stream.write(Buffer.from('f000', 'hex'))
+  await wrong.closed()
+  await ended(/^Client wrong \[.*\] disconnected: protocol error\.$/)
 
   const first = await connect(5)
   await first.connect({ clientId: 'same' })
@@ -264,22 +284,31 @@ t.test('subscribing and unsubscribing have their lines', async t => {
     'Sending CONNACK to c (0, 0)',
     'Received SUBSCRIBE from c',
     '\ta/# (QoS 1)',
+    'Sending SUBACK to c',
     'Received UNSUBSCRIBE from c',
-    '\ta/#'
+    '\ta/#',
+    'Sending UNSUBACK to c'
   ])
 })
 
-t.test('a connection that comes in past accept() is not let in', async t => {
-  const { broker } = await startBareBroker(t)
-  const { createServer } = await import('node:net')
-  const server = createServer(broker.handle)
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => server.close())
-  const { connectMqtt } = await import('../helpers/mqtt.js')
-  const { portOf } = await import('../helpers/bare-broker.js')
-  const client = await connectMqtt(portOf(server.address()))
-  await t.rejects(client.connect(), { message: 'closed before CONNACK' })
-  t.throws(() => {
-    broker.authenticate = (_client, _username, _password, done) => done(null, true)
-  }, TypeError)
-})
+t.test(
+  "a connection of an embedder's own server is judged by our policy, and a hook can close what it opens but not open what it closes",
+  async t => {
+    const { broker, reload } = await startBareBroker(t, { allowAnonymous: false })
+    const server = createServer(broker.handle)
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    let isAllowed = true
+    broker.authenticate = (_client, _username, _password, done) => done(null, isAllowed)
+    const codeOf = async () => {
+      const client = await connectMqtt(portOf(server.address()))
+      t.teardown(() => client.destroy())
+      return (await client.connect()).returnCode
+    }
+    t.equal(await codeOf(), 5, 'the policy says no')
+    reload({})
+    t.equal(await codeOf(), 0, 'both say yes')
+    isAllowed = false
+    t.equal(await codeOf(), 5, 'the hook says no')
+  }
+)

@@ -3,7 +3,8 @@ import { createServer } from 'node:net'
 import t from 'tap'
 import type { Policy } from '../../dist/auth/policy.js'
 import { Broker } from '../../dist/broker/broker.js'
-import { mosquittoLimits, plainListener, portOf, recordLog, startBareBroker } from '../helpers/bare-broker.js'
+import { openMemoryStore } from '../../dist/store/memory.js'
+import { mosquittoDelivery, mosquittoLimits, plainListener, portOf, recordLog, startBareBroker } from '../helpers/bare-broker.js'
 import { passwordLine } from '../helpers/hash.js'
 import { connectMqtt, until } from '../helpers/mqtt.js'
 
@@ -151,7 +152,17 @@ t.test('a CONNECT that is judged while a reload comes is in by the new policy or
       authorize: () => ({ allowed: true, reason: 'no-acl-file' })
     }
     const reloaded: Policy = { ...asked, authenticate: async () => no }
-    const broker = await Broker.createBroker({ limits: mosquittoLimits, log: recordLog(), policyOf: () => (isReloaded ? reloaded : asked) })
+    const policyOf = () => (isReloaded ? reloaded : asked)
+    const broker = await Broker.createBroker({
+      engine: {
+        limits: mosquittoLimits,
+        delivery: mosquittoDelivery,
+        log: recordLog(),
+        policyOf,
+        policyOfAbsent: policyOf,
+        store: openMemoryStore()
+      }
+    })
     t.teardown(() => broker.close())
     recheck = async () => {
       isReloaded = true

@@ -9,10 +9,12 @@ import { type PasswordEntry, parsePasswordFile } from '../../dist/auth/password-
 import { openPasswordHasher, type PasswordHasher } from '../../dist/auth/password-hash.js'
 import { buildPolicy, type Policy } from '../../dist/auth/policy.js'
 import { LoginThrottle } from '../../dist/auth/throttle.js'
-import { Broker, type BrokerLimits } from '../../dist/broker/broker.js'
-import type { ListenerConfig } from '../../dist/config/types.js'
+import { Broker } from '../../dist/broker/broker.js'
+import type { DeliveryConfig, LimitsConfig, ListenerConfig } from '../../dist/config/types.js'
 import { type Log, type LogEventName, type LogFields, logEvents } from '../../dist/log-events.js'
-import type { Availability, Persistence } from '../../dist/store/persistence.js'
+import type { Store } from '../../dist/storage.js'
+import { type AedesPersistence, type AedesStoreOptions, openAedesStore } from '../../dist/store/aedes.js'
+import { openMemoryStore } from '../../dist/store/memory.js'
 import { connectMqtt, type MqttClient } from './mqtt.js'
 
 type Tap = Pick<Test, 'teardown'>
@@ -21,19 +23,25 @@ export interface RecordedLog extends Log {
   /** Lines of all types but debug, in the text format. */
   readonly lines: string[]
   readonly debug: string[]
+  /** Both, in the order they came. */
+  readonly all: string[]
 }
 
-export function recordLog(): RecordedLog {
+export function recordLog({ debug: isDebugging = true } = {}): RecordedLog {
   const lines: string[] = []
   const debug: string[] = []
+  const all: string[] = []
   return {
     lines,
     debug,
-    enabled: () => true,
+    all,
+    enabled: type => isDebugging || type !== 'debug',
     write<Name extends LogEventName>(name: Name, fields: LogFields<Name>) {
       const { type, text } = logEvents[name]
+      const found = [text(fields)].flat()
       const target = type === 'debug' ? debug : lines
-      target.push(...[text(fields)].flat())
+      target.push(...found)
+      all.push(...found)
     }
   }
 }
@@ -50,12 +58,26 @@ export const plainListener: ListenerConfig = {
   maxTopicAliasBroker: 10
 }
 
-export const mosquittoLimits: BrokerLimits = {
+export const mosquittoLimits: LimitsConfig = {
+  globalMaxConnections: -1,
+  globalMaxClients: -1,
   maxInflightMessages: 20,
+  maxInflightBytes: 0,
+  maxQueuedMessages: 1000,
+  maxQueuedBytes: 0,
   maxKeepalive: 0,
   maxPacketSize: 2_000_000,
-  messageSizeLimit: 0,
-  maxTopicAlias: 10
+  messageSizeLimit: 0
+}
+
+export const mosquittoDelivery: DeliveryConfig = {
+  allowDuplicateMessages: true,
+  checkRetainSource: true,
+  queueQos0Messages: false,
+  upgradeOutgoingQos: false,
+  retainAvailable: true,
+  retainExpiryInterval: 0,
+  sysInterval: 0
 }
 
 export interface BareOptions {
@@ -66,9 +88,15 @@ export interface BareOptions {
   /** The text of a password_file; absent: none. */
   readonly passwords?: string
   readonly clientIdPrefix?: string
-  readonly limits?: Partial<BrokerLimits>
-  readonly persistence?: Persistence
-  readonly availability?: Availability
+  readonly limits?: Partial<LimitsConfig>
+  readonly delivery?: Partial<DeliveryConfig>
+  /** Absent: memory. */
+  readonly store?: Store
+  /** An Aedes persistence instead. */
+  readonly persistence?: AedesPersistence
+  readonly availability?: NonNullable<AedesStoreOptions['availability']>
+  /** False: no lines of the type debug, which cost time. */
+  readonly debug?: boolean
   /** What net would have found out about the transport. */
   readonly tls?: Connection['tls']
 }
@@ -100,15 +128,18 @@ export function policyFrom(options: BareOptions, hasher: PasswordHasher, log: Lo
 }
 
 export async function startBareBroker(t: Tap, options: BareOptions = {}): Promise<BareBroker> {
-  const log = recordLog()
+  const log = recordLog(options)
   const hasher = openPasswordHasher()
   let policy = policyFrom(options, hasher, log)
   const broker = await Broker.createBroker({
-    limits: { ...mosquittoLimits, ...options.limits },
-    log,
-    policyOf: () => policy,
-    ...(options.persistence !== undefined && { persistence: options.persistence }),
-    ...(options.availability !== undefined && { availability: options.availability })
+    engine: {
+      limits: { ...mosquittoLimits, ...options.limits },
+      delivery: { ...mosquittoDelivery, ...options.delivery },
+      log,
+      policyOf: () => policy,
+      policyOfAbsent: () => policy,
+      store: storeFrom(options, log)
+    }
   })
   const listener = listenerFrom(options)
   const server = createServer(socket => {
@@ -131,6 +162,7 @@ export async function startBareBroker(t: Tap, options: BareOptions = {}): Promis
     log,
     reload: next => {
       policy = policyFrom(next, hasher, log)
+      broker.policiesChanged()
     },
     policyOf: () => policy,
     connect: async (protocolVersion = 4) => {
@@ -156,4 +188,10 @@ function entriesOf(text: string): ReadonlyMap<string, PasswordEntry> {
   const { entries, problems } = parsePasswordFile(text, 'passwords', { lenient: false })
   if (problems.length > 0) throw new Error(problems.map(problem => problem.message).join('\n'))
   return entries
+}
+
+function storeFrom({ store, persistence, availability }: BareOptions, log: Log): Store {
+  if (persistence === undefined) return store ?? openMemoryStore()
+  const failed = (error: unknown) => log.write('storeFailed', { reason: String(error) })
+  return openAedesStore(persistence, { failed, ...(availability !== undefined && { availability }) })
 }

@@ -13,7 +13,7 @@ async function startWithRedis(t: Teardown, url: string, options: BareOptions = {
   const store = openRedisStore(url, log)
   t.teardown(() => store.close())
   await store.ready
-  const broker = await startBareBroker(t, { ...options, persistence: store.persistence, availability: store })
+  const broker = await startBareBroker(t, { ...options, store: store.store })
   return { store, log, broker }
 }
 
@@ -49,9 +49,10 @@ t.test('retained messages and persistent sessions survive a restart of the broke
     writer.publish(topic, topic, { qos: 1, messageId: messageId + 1, retain: topic === 'kept/x' })
     await writer.next('puback')
   }
-  // The acknowledgement comes before the store has it; the answer to a ping does not tell either.
   writer.publish('kept/x', 'last', { qos: 2, messageId: 9, retain: true })
   await writer.next('pubrec')
+  writer.send({ cmd: 'pubrel', messageId: 9 })
+  await writer.next('pubcomp')
   await stop(first)
 
   const second = await startWithRedis(t, `unix://${socket}`)
@@ -99,11 +100,15 @@ t.test('Redis goes away and comes back: said once, nothing acknowledged meanwhil
   t.equal(store.up, false)
 
   const other = await broker.connect()
-  await other.connect({ clientId: 'other' }).catch(() => {})
-  t.equal(other.takeBytes(), '20020003', 'a new client: server unavailable')
+  await other.connect({ clientId: 'other', clean: false }).catch(() => {})
+  t.equal(other.takeBytes(), '20020003', 'a session that is to be kept: server unavailable')
   const newer = await broker.connect(5)
-  await newer.connect({ clientId: 'newer' })
+  await newer.connect({ clientId: 'newer', properties: { sessionExpiryInterval: 60 } })
   t.equal(newer.takeBytes(), '2003008800')
+  const again = await broker.connect()
+  t.equal((await again.connect({ clientId: 'reader' })).returnCode, 3, 'one that would be ended')
+  const clean = await broker.connect(5)
+  t.equal((await clean.connect({ clientId: 'clean' })).reasonCode, 0, 'one that needs no store')
 
   reader.send({ cmd: 'puback', messageId: before.messageId ?? 0 })
   reader.publish('qos0', 'flows')
@@ -118,7 +123,7 @@ t.test('Redis goes away and comes back: said once, nothing acknowledged meanwhil
   t.equal((await reader.next('publish')).topic, 'during')
   t.match(log.lines[2], new RegExp(`^Redis at 127\\.0\\.0\\.1:${port} is back after \\d+ seconds\\.$`))
   const late = await broker.connect()
-  t.equal((await late.connect({ clientId: 'late' })).returnCode, 0)
+  t.equal((await late.connect({ clientId: 'late', clean: false })).returnCode, 0)
   t.equal(log.lines.length, 3)
 })
 
@@ -134,11 +139,12 @@ t.test('a Redis that hangs is noticed, and found again', async t => {
   await until(() => !store.up, 'the command that timed out')
   t.match(log.lines.at(-1), new RegExp(`^Error: Lost Redis at 127\\.0\\.0\\.1:${port} `))
   const other = await broker.connect()
-  t.equal((await other.connect({ clientId: 'other' })).returnCode, 3, 'server unavailable')
+  t.equal((await other.connect({ clientId: 'other', clean: false })).returnCode, 3, 'server unavailable')
   redis.resume()
   await until(() => store.up, 'Redis')
+  t.equal((await client.next('puback')).messageId, 1)
   const late = await broker.connect()
-  t.equal((await late.connect({ clientId: 'late' })).returnCode, 0)
+  t.equal((await late.connect({ clientId: 'late', clean: false })).returnCode, 0)
 })
 
 t.test('a command while Redis is away fails at once and is not kept for later', async t => {
@@ -167,7 +173,7 @@ t.test('a broker that starts while Redis is away waits for it', async t => {
   t.equal(store.up, true)
   t.equal(log.lines.at(-1), `Redis at 127.0.0.1:${port} answers.`)
   t.notMatch(log.lines.join('\n'), /secret/)
-  const broker = await startBareBroker(t, { persistence: store.persistence, availability: store })
+  const broker = await startBareBroker(t, { store: store.store })
   const client = await broker.connect()
   t.equal((await client.connect({ clientId: 'c', clean: false })).returnCode, 0)
 })

@@ -1,0 +1,254 @@
+// PUBLISH from a client, and PUBREL that lets a QoS 2 message go: decided, routed, and acknowledged once what that promises is durable.
+
+import { explainDecision } from '../auth/acl.js'
+import { Message } from '../message.js'
+import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
+import { type Publish, packetTypes, type Qos } from '../protocol/packets.js'
+import { encodeProperties } from '../protocol/properties.js'
+import { reasonCodes } from '../protocol/reason-codes.js'
+import { isControlTopic, isTopicName } from '../topic.js'
+import type { Connection } from './connection.js'
+import type { Denial, PublishRequest } from './host.js'
+import type { Commit } from './ledger.js'
+import type { Held, RawPublish, Session } from './session.js'
+
+/** QoS 2 messages of an MQTT 3 client that wait for their PUBREL, and their bytes. It can't be told of a limit, so it is a wide one. */
+const mostHeld = 10_000
+const mostHeldBytes = 16_777_216
+/** Characters of a hook's words: no answer to a PUBLISH is longer than it need be. */
+const longestReason = 1000
+
+/** `raw`: the bytes it came in, where they may go on as they are. */
+export function handlePublish(connection: Connection, packet: Publish, raw: RawPublish | undefined): void {
+  const { session, host, listener } = connection
+  if (session === undefined) return
+  const { qos, retain, topicAlias } = packet
+  if (qos > listener.maxQos) {
+    host.log.write('publishInvalid', { clientId: connection.clientId, what: 'Too high QoS in PUBLISH' })
+    connection.fail(reasonCodes.qosNotSupported, 'used disallowed feature (QoS too high)')
+    return
+  }
+  if (retain && !host.delivery.retainAvailable) {
+    connection.fail(reasonCodes.retainNotSupported, 'used disallowed feature (retain)')
+    return
+  }
+  let { topic } = packet
+  if (topicAlias !== undefined) {
+    const meant = connection.aliases.incoming(topicAlias, topic)
+    if (meant === 'too high') {
+      connection.fail(reasonCodes.topicAliasInvalid, 'topic alias invalid')
+      return
+    }
+    if (meant === undefined) {
+      connection.fail(reasonCodes.malformedPacket, 'malformed packet')
+      return
+    }
+    topic = meant
+  }
+  const { mountPoint } = listener
+  if (mountPoint !== undefined) {
+    topic = `${mountPoint}${topic}`
+    // A length above 65535 would be cut on its way out, and with it the topic.
+    if (!isTopicName(topic)) {
+      connection.fail(reasonCodes.malformedPacket, 'malformed packet')
+      return
+    }
+  }
+  host.stats.publishReceived += 1
+  host.stats.publishBytesReceived += packet.payload.length
+  const { authorizePublish } = host.hooks
+  if (authorizePublish === undefined) {
+    accept(connection, session, packet, topic, mountPoint === undefined ? raw : undefined)
+    return
+  }
+  const { type: _, topicAlias: __, forwardable: ___, ...request } = packet
+  askHook(connection, session, { ...request, topic }, authorizePublish)
+}
+
+/** PUBREL: the message goes to everybody now [MQTT-4.3.3-2], as Mosquitto does it. */
+export function handlePubrel(connection: Connection, packetId: number): void {
+  const { session, host } = connection
+  if (session === undefined) return
+  const message = session.release(packetId)
+  let commit: Commit | undefined
+  if (message !== undefined) {
+    // In one commit with the queues it goes into.
+    if (session.isStored) commit = host.ledger.record({ kind: 'release', clientId: session.clientId, packetId })
+    commit = host.route(message, undefined).commit ?? commit
+  }
+  answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, commit)
+  if (message !== undefined) published(connection, message)
+}
+
+function askHook(
+  connection: Connection,
+  session: Session,
+  request: PublishRequest,
+  ask: NonNullable<Connection['host']['hooks']['authorizePublish']>
+): void {
+  connection.hold()
+  ask(connection, request, (error, edited) => {
+    if (!connection.closed) {
+      if (error !== null) {
+        connection.host.events.clientError(connection, error)
+        drop(connection, request, reasonCodes.notAuthorized, error.message)
+      } else if (isTopicName(edited.topic)) {
+        accept(connection, session, edited, edited.topic, undefined, request.qos)
+      } else {
+        drop(connection, request, reasonCodes.topicNameInvalid)
+      }
+    }
+    connection.release()
+  })
+}
+
+// `qos`: as the client sent it, which is what it is answered; a hook may have given the message another one.
+function accept(
+  connection: Connection,
+  session: Session,
+  packet: PublishRequest,
+  topic: string,
+  raw: RawPublish | undefined,
+  qos: Qos = packet.qos
+): void {
+  const { host } = connection
+  const { payload } = packet
+  const { messageSizeLimit } = host.limits
+  if (messageSizeLimit > 0 && payload.length > messageSizeLimit) {
+    host.log.write('publishTooLarge', fieldsOf(connection, packet, topic))
+    drop(connection, { ...packet, qos }, reasonCodes.packetTooLarge)
+    return
+  }
+  const denial = denialOf(connection, session, topic)
+  if (denial !== undefined) {
+    host.sayDenied(connection, { ...packet, topic, denial })
+    drop(connection, { ...packet, qos }, reasonCodes.notAuthorized)
+    return
+  }
+  if (host.isDebugging) host.log.write('publishReceived', fieldsOf(connection, packet, topic))
+  // Without plugins nobody answers, and Mosquitto says no more than that it came.
+  if (isControlTopic(topic)) {
+    drop(connection, packet, reasonCodes.success)
+    return
+  }
+  if (qos === 2) {
+    hold(connection, session, packet, topic)
+    return
+  }
+  if (qos === 1 && session.held.size > 0) forgetHeld(connection, session, packet.packetId)
+  const message = messageOf(connection, packet, topic)
+  const { isMatched, commit } = host.route(message, raw)
+  if (qos === 1) {
+    const reasonCode = isMatched || connection.version !== 5 ? reasonCodes.success : reasonCodes.noMatchingSubscribers
+    answer(connection, packetTypes.puback, packet.packetId, reasonCode, commit)
+  } else if (commit !== undefined) {
+    // Nobody is told, but reading stops for whoever is faster than the store.
+    connection.owe(undefined, commit)
+  }
+  published(connection, message)
+}
+
+// Until PUBREL. The same identifier with another message means that one; the same message once more is a repetition [MQTT-4.3.3-2].
+function hold(connection: Connection, session: Session, packet: PublishRequest, topic: string): void {
+  const { host } = connection
+  const { packetId } = packet
+  const held = session.held.get(packetId)
+  if (held !== undefined) {
+    const { message } = held
+    if (message.topic === topic && message.payload.equals(packet.payload)) {
+      held.repeats += 1
+      if (held.repeats > 1) connection.fail(reasonCodes.protocolError, 'protocol error')
+      else answer(connection, packetTypes.pubrec, packetId, reasonCodes.success, undefined)
+      return
+    }
+    host.log.write('packetIdReused', { clientId: connection.clientId, packetId })
+  }
+  if (isFull(connection, session, held)) {
+    host.log.write('receiveMaximumExceeded', { clientId: connection.clientId })
+    // Not acknowledged, so nothing is lost: an MQTT 3 client sends it again with its next connection.
+    if (connection.version === 5) answer(connection, packetTypes.pubrec, packetId, reasonCodes.quotaExceeded, undefined)
+    else connection.finish({ words: 'receive maximum exceeded' })
+    return
+  }
+  const message = messageOf(connection, packet, topic)
+  message.keep()
+  session.hold(packetId, message)
+  const commit = session.isStored ? host.ledger.record({ kind: 'hold', clientId: session.clientId, packetId, message }) : undefined
+  answer(connection, packetTypes.pubrec, packetId, reasonCodes.success, commit)
+}
+
+// The identifier of a QoS 2 message that waits for its PUBREL comes with QoS 1: as with Mosquitto the client has given that message up.
+function forgetHeld({ host, clientId }: Connection, session: Session, packetId: number): void {
+  if (session.release(packetId) === undefined) return
+  host.log.write('packetIdReused', { clientId, packetId })
+  if (session.isStored) host.ledger.record({ kind: 'release', clientId: session.clientId, packetId })
+}
+
+// `replaced`: the one that goes for it.
+function isFull({ version, inboundMaximum }: Connection, { held, heldBytes }: Session, replaced: Held | undefined): boolean {
+  const count = replaced === undefined ? held.size : held.size - 1
+  if (version === 5 && inboundMaximum > 0) return count >= inboundMaximum
+  return count >= mostHeld || heldBytes - (replaced?.message.payload.length ?? 0) >= mostHeldBytes
+}
+
+// Denied, yet acknowledged: MQTT 3 has no negative PUBACK, and Mosquitto keeps the connection. Its PUBREL will find nothing and is answered.
+function drop(connection: Connection, { qos, packetId }: PublishRequest, reasonCode: number, reason = ''): void {
+  if (qos === 0) return
+  const type = qos === 1 ? packetTypes.puback : packetTypes.pubrec
+  if (connection.version === 5 && reason !== '' && connection.connect?.requestProblemInformation) {
+    explain(connection, type, packetId, reasonCode, reason)
+    return
+  }
+  answer(connection, type, packetId, connection.version === 5 ? reasonCode : reasonCodes.success, undefined)
+}
+
+// With a hook's words, as Aedes; Mosquitto has none of its own.
+function explain(connection: Connection, type: 4 | 5, packetId: number, reasonCode: number, reason: string): void {
+  const properties = encodeProperties({ reasonString: reason.slice(0, longestReason) })
+  const packet = encodeExplained(type, packetId, reasonCode, properties)
+  const { maximumPacketSize = Number.POSITIVE_INFINITY } = connection
+  // Left out where the packet would be too large with it [MQTT-3.4.2-2, MQTT-3.5.2-2].
+  if (packet.length > maximumPacketSize) {
+    answer(connection, type, packetId, reasonCode, undefined)
+    return
+  }
+  connection.owe(packet, undefined)
+  if (connection.host.isDebugging) connection.logSent(names[type], packetId, reasonCode)
+}
+
+function answer(connection: Connection, type: 4 | 5 | 7, packetId: number, reasonCode: number, commit: Commit | undefined): void {
+  connection.owe(encodeAcknowledgement(type, packetId, reasonCode, connection.version), commit)
+  if (connection.host.isDebugging) connection.logSent(names[type], packetId, reasonCode)
+}
+
+const names = { 4: 'PUBACK', 5: 'PUBREC', 7: 'PUBCOMP' } as const
+
+function published(connection: Connection, message: Message): void {
+  connection.host.routed(message, connection)
+  const { published: ask } = connection.host.hooks
+  if (ask === undefined) return
+  connection.hold()
+  ask(message, connection, () => connection.release())
+}
+
+function denialOf(connection: Connection, session: Session, topic: string): Denial | undefined {
+  const decision = connection.host.mayWrite(session, topic)
+  return decision.allowed ? undefined : { why: explainDecision(decision), reason: decision.reason }
+}
+
+function messageOf(connection: Connection, packet: PublishRequest, topic: string): Message {
+  const { payload, qos, retain, properties, messageExpiryInterval } = packet
+  return new Message({
+    topic,
+    payload,
+    qos,
+    retain,
+    properties,
+    source: connection.source,
+    ...(messageExpiryInterval !== undefined && messageExpiryInterval > 0 && { expiresAt: Date.now() + messageExpiryInterval * 1000 })
+  })
+}
+
+function fieldsOf({ clientId }: Connection, { dup, qos, retain, packetId, payload }: Omit<PublishRequest, 'topic'>, topic: string) {
+  return { clientId, dup, qos, retain, packetId, topic, bytes: payload.length }
+}

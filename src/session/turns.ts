@@ -1,0 +1,56 @@
+// Fair shares of a turn of the event loop: what takes long is done in slices, and all who have such work together get so much of a turn.
+// Somebody with one packet waits for that and not for all who have many.
+
+import { Deque } from './deque.js'
+
+/** Of all slices in one turn, milliseconds: before and after the sockets were looked at. */
+const slice = 2
+
+export class Turns {
+  readonly #jobs = new Deque<() => void>()
+  /** Until when there is time in this turn; 0: nobody has asked yet. */
+  #until = 0
+  #scheduled = false
+  readonly #failed: (error: unknown) => void
+
+  /** `failed`: a job threw. */
+  constructor(failed: (error: unknown) => void) {
+    this.#failed = failed
+  }
+
+  /** The time of this turn is up. Whoever asks first in a turn has all of it. */
+  get isOver(): boolean {
+    if (this.#until > 0) return performance.now() > this.#until
+    this.#until = performance.now() + slice
+    this.#schedule()
+    return false
+  }
+
+  /** Called in a later turn, after those who asked before. */
+  later(job: () => void): void {
+    this.#jobs.push(job)
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(this.#run)
+  }
+
+  readonly #run = (): void => {
+    this.#scheduled = false
+    this.#until = performance.now() + slice
+    // Those that ask while these are running have their turn in the next round.
+    for (let left = this.#jobs.size; left > 0; left--) {
+      try {
+        this.#jobs.shift()?.()
+      } catch (error) {
+        this.#failed(error)
+      }
+      if (performance.now() > this.#until) break
+    }
+    if (this.#jobs.size > 0) this.#schedule()
+    this.#until = 0
+  }
+}

@@ -1,0 +1,87 @@
+// What the configuration makes of retained messages and of sessions that are left, with the time as a number.
+
+import t from 'tap'
+import { Exchange, type ExchangeHost } from '../../dist/broker/exchange.js'
+import { Message } from '../../dist/message.js'
+import { neverExpires } from '../../dist/protocol/packets.js'
+import { Ledger } from '../../dist/session/ledger.js'
+import { sessionEnd } from '../../dist/session/session.js'
+import { Turns } from '../../dist/session/turns.js'
+import type { Change } from '../../dist/storage.js'
+import { openMemoryStore } from '../../dist/store/memory.js'
+import { mosquittoDelivery, mosquittoLimits, recordLog } from '../helpers/bare-broker.js'
+
+t.test('persistent_client_expiration is the longest a session may be left; a client may ask for less', async t => {
+  const now = 1_000_000
+  for (const [asked, limit, end] of [
+    [60, undefined, now + 60_000],
+    [60, 30, now + 30_000],
+    [20, 30, now + 20_000],
+    [neverExpires, 30, now + 30_000],
+    [neverExpires, undefined, undefined]
+  ] as const) {
+    t.equal(sessionEnd(asked, limit, now), end, `${asked}, ${limit}`)
+  }
+})
+
+function exchangeWith(seconds: () => number) {
+  const changes: Change[] = []
+  const memory = openMemoryStore()
+  const store = {
+    ...memory,
+    isDurableAtOnce: true,
+    commit(list: readonly Change[]) {
+      changes.push(...list)
+      return undefined
+    }
+  }
+  const allowed = { allowed: true, reason: 'no-acl-file' } as const
+  const host: ExchangeHost = {
+    log: recordLog(),
+    limits: mosquittoLimits,
+    get delivery() {
+      return { ...mosquittoDelivery, retainExpiryInterval: seconds() }
+    },
+    store,
+    ledger: new Ledger(store),
+    policyVersion: 0,
+    forward: undefined,
+    mayRead: () => allowed,
+    mayWrite: () => allowed,
+    mayStillWrite: () => true,
+    deniedDelivery: () => {},
+    deliverRetained: () => {},
+    replayOf: (_, subscription) => ({ subscription, next: () => undefined }),
+    turns: new Turns(() => {}),
+    dropped: () => {}
+  }
+  return { exchange: new Exchange(host), changes }
+}
+
+t.test('retain_expiry_interval ends retained messages, from the next one on; the earlier end of the two counts', async t => {
+  let seconds = 0
+  const { exchange, changes } = exchangeWith(() => seconds)
+  const lasting = (expiresAt?: number) => {
+    const message = new Message({ topic: 't', payload: Buffer.from('x'), qos: 0, retain: true, ...(expiresAt && { expiresAt }) })
+    const before = Date.now()
+    exchange.route(message, undefined)
+    const [change] = changes.splice(0)
+    const kept = change?.kind === 'retain' ? change.message?.expiresAt : undefined
+    return kept === undefined || kept === Number.POSITIVE_INFINITY ? kept : Math.round((kept - before) / 1000)
+  }
+  t.equal(lasting(), Number.POSITIVE_INFINITY)
+  seconds = 60
+  t.equal(lasting(), 60)
+  t.equal(lasting(Date.now() + 10_000), 10)
+  t.equal(lasting(Date.now() + 100_000), 60)
+})
+
+t.test('a retained message whose time is over is removed from the store too', async t => {
+  const { exchange, changes } = exchangeWith(() => 60)
+  exchange.route(new Message({ topic: 't', payload: Buffer.from('x'), qos: 0, retain: true }), undefined)
+  changes.length = 0
+  for (const _ of exchange.expireRetained(Date.now() + 59_000));
+  t.same(changes, [])
+  for (const _ of exchange.expireRetained(Date.now() + 61_000));
+  t.same(changes, [{ kind: 'retain', topic: 't' }])
+})

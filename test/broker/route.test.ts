@@ -1,0 +1,389 @@
+// Who gets a message, in which form, and what the store is told: sessions and receivers without connections.
+
+import t, { type Test } from 'tap'
+import { Exchange, type ExchangeHost } from '../../dist/broker/exchange.js'
+import type { DeliveryConfig } from '../../dist/config/types.js'
+import { Message } from '../../dist/message.js'
+import type { Version } from '../../dist/protocol/packets.js'
+import { Ledger } from '../../dist/session/ledger.js'
+import { type Receiver, Session } from '../../dist/session/session.js'
+import type { Change, Store, Subscription } from '../../dist/storage.js'
+import { openMemoryStore } from '../../dist/store/memory.js'
+import {
+  longTurns,
+  messageOf,
+  NotingReceiver,
+  no,
+  noLimits,
+  SlowStore,
+  silent,
+  subscriptionOf,
+  turn,
+  usualDelivery,
+  yes
+} from '../helpers/session-bench.js'
+
+class Host implements ExchangeHost {
+  readonly log = silent
+  readonly limits = noLimits
+  delivery: DeliveryConfig = usualDelivery
+  readonly store: Store
+  readonly ledger: Ledger
+  readonly changes: Change[] = []
+  readonly turns = longTurns
+  policyVersion = 0
+  forward: ((session: Session, message: Message) => Message | undefined) | undefined = undefined
+  readonly exchange: Exchange
+  /** `CLIENT TOPIC` */
+  readonly denied = new Set<string>()
+  readonly deniedWriters = new Set<string>()
+  readonly deniedDeliveries: string[] = []
+  asked = 0
+
+  constructor(store: Store = openMemoryStore()) {
+    const { commit } = store
+    this.store = store
+    store.commit = changes => {
+      this.changes.push(...changes)
+      return Reflect.apply(commit, store, [changes])
+    }
+    this.ledger = new Ledger(store)
+    this.exchange = new Exchange(this)
+  }
+
+  mayRead({ clientId }: Session, topic: string) {
+    this.asked += 1
+    return this.denied.has(`${clientId} ${topic}`) ? no : yes
+  }
+
+  mayWrite() {
+    return yes
+  }
+
+  mayStillWrite({ topic }: Message) {
+    return !this.deniedWriters.has(topic)
+  }
+
+  deniedDelivery({ clientId }: Session, { topic }: Message) {
+    this.deniedDeliveries.push(`${clientId} ${topic}`)
+  }
+
+  replayOf(session: Session, subscription: Subscription) {
+    return this.exchange.replayOf(session, subscription)
+  }
+
+  deliverRetained(session: Session, subscription: Subscription, message: Message, connection: Receiver) {
+    this.exchange.deliverRetained(session, subscription, message, connection)
+  }
+
+  dropped() {}
+
+  add(
+    clientId: string,
+    fields: { isStored?: boolean; isAway?: boolean; version?: Version } = {}
+  ): { session: Session; receiver: NotingReceiver } {
+    const { isStored = false, isAway = false, version = 4 } = fields
+    const session = new Session(this, { clientId, version, expiryInterval: isStored ? 100 : 0 })
+    if (isStored) this.ledger.record({ kind: 'session', session: session.record })
+    const receiver = new NotingReceiver()
+    if (!isAway) session.resume(receiver)
+    return { session, receiver }
+  }
+
+  get enqueued(): { topic: string; to: string[] }[] {
+    return this.changes.flatMap(change =>
+      change.kind === 'enqueue' ? [{ topic: change.message.topic, to: change.entries.map(({ clientId }) => clientId) }] : []
+    )
+  }
+}
+
+const live = ({ live }: NotingReceiver) => live.map(({ message }) => message.topic)
+const queued = ({ queued }: NotingReceiver) => queued.map(({ message, qos }) => `${message.topic} ${qos}`)
+
+t.test('what is known of a topic is forgotten when a subscription or a rule changes, and not before', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const [a, b] = [host.add('a'), host.add('b')]
+  const publish = () => exchange.route(messageOf('x', { qos: 0 }), undefined).isMatched
+  t.equal(publish(), false)
+  t.equal(exchange.subscribe(a.session, subscriptionOf('x')), true)
+  t.equal(publish(), true)
+  publish()
+  t.equal(host.asked, 1)
+  t.equal(exchange.subscribe(b.session, subscriptionOf('+')), true)
+  publish()
+  t.same([live(a.receiver).length, live(b.receiver).length], [3, 1])
+  host.denied.add('a x')
+  publish()
+  t.equal(live(a.receiver).length, 4)
+  host.policyVersion += 1
+  publish()
+  t.same([live(a.receiver).length, live(b.receiver).length, host.deniedDeliveries], [4, 3, ['a x']])
+  t.equal(exchange.unsubscribe(b.session, '+', undefined), true)
+  t.equal(publish(), true)
+  t.equal(live(b.receiver).length, 3)
+  exchange.subscribe(b.session, subscriptionOf('x', { identifier: 7 }))
+  publish()
+  t.equal(b.receiver.live.at(-1)?.identifier, 7)
+})
+
+t.test('one copy for each filter, or for MQTT 3 one with the highest QoS', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const [old, other] = [host.add('old'), host.add('new', { version: 5 })]
+  for (const { session } of [old, other]) {
+    exchange.subscribe(session, subscriptionOf('x', { qos: 1 }))
+    exchange.subscribe(session, subscriptionOf('+', { qos: 2 }))
+    exchange.subscribe(session, subscriptionOf('#', { qos: 0 }))
+  }
+  exchange.route(messageOf('x', { qos: 2 }), undefined)
+  t.same([queued(old.receiver).sort(), live(old.receiver)], [['x 1', 'x 2'], ['x']])
+  host.delivery = { ...usualDelivery, allowDuplicateMessages: false }
+  host.policyVersion += 1
+  exchange.route(messageOf('x', { qos: 2 }), undefined)
+  t.same([queued(old.receiver).slice(2), live(old.receiver)], [['x 2'], ['x']])
+  t.same([queued(other.receiver).length, live(other.receiver).length], [4, 2])
+})
+
+t.test('QoS, retain as published, no local, identifiers, raw bytes', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const a = host.add('a', { version: 5 })
+  const raw = { isNew: false, buffer: Buffer.alloc(3), start: 0, end: 3 }
+  exchange.subscribe(a.session, subscriptionOf('x', { qos: 1, retainAsPublished: true, identifier: 5 }))
+  for (const qos of [0, 1, 2] as const) exchange.route(messageOf('x', { qos, retain: qos > 0 }), raw)
+  t.same(
+    a.receiver.queued.map(({ qos, retain, subscriptionIdentifier }) => [qos, retain, subscriptionIdentifier]),
+    [
+      [1, true, 5],
+      [1, true, 5]
+    ]
+  )
+  t.same(
+    a.receiver.live.map(({ retain, identifier, raw: same }) => [retain, identifier, same === raw]),
+    [[false, 5, true]]
+  )
+  host.delivery = { ...usualDelivery, upgradeOutgoingQos: true }
+  exchange.route(messageOf('x', { qos: 0 }), raw)
+  t.same(queued(a.receiver).slice(2), ['x 1'])
+  exchange.subscribe(a.session, subscriptionOf('x', { qos: 1 }))
+  exchange.route(messageOf('x', { qos: 1, retain: true }), raw)
+  t.equal(a.receiver.queued.at(-1)?.retain, false)
+  exchange.subscribe(a.session, subscriptionOf('own', { noLocal: true }))
+  const own = (clientId: string) => {
+    const { topic, payload, qos, retain } = messageOf('own')
+    return new Message({ topic, payload, qos, retain, source: { clientId } })
+  }
+  exchange.route(own('a'), undefined)
+  exchange.route(own('b'), undefined)
+  t.equal(queued(a.receiver).filter(each => each === 'own 2').length, 1)
+})
+
+t.test('who is away gets what is queued: stored sessions alone, QoS 0 if it is told to', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const [stored, gone] = [host.add('stored', { isStored: true, isAway: true }), host.add('gone', { isAway: true })]
+  for (const { session } of [stored, gone]) exchange.subscribe(session, subscriptionOf('x'))
+  exchange.route(messageOf('x', { qos: 0 }), undefined)
+  t.same([stored.session.pending, gone.session.pending], [0, 0])
+  host.delivery = { ...usualDelivery, queueQos0Messages: true }
+  exchange.route(messageOf('x', { qos: 0 }), undefined)
+  t.same([stored.session.pending, gone.session.pending], [1, 0])
+})
+
+t.test('all stored receivers of a message are one change, and wait for it', async t => {
+  const store = new SlowStore()
+  const host = new Host(store)
+  const { exchange } = host
+  const stored = ['a', 'b', 'c'].map(clientId => host.add(clientId, { isStored: true, isAway: clientId === 'c' }))
+  const unstored = host.add('d')
+  for (const { session } of [...stored, unstored]) exchange.subscribe(session, subscriptionOf('x'))
+  const { commit } = exchange.route(messageOf('x', { retain: true }), undefined)
+  t.ok(commit)
+  t.same([queued(unstored.receiver), stored.map(({ receiver }) => queued(receiver))], [['x 1'], [[], [], []]])
+  await turn()
+  t.same(host.enqueued, [{ topic: 'x', to: ['a', 'b', 'c'] }])
+  for (let pick = 1; !store.isIdle; pick++) store.step(pick)
+  await turn()
+  t.equal(commit?.isDurable, true)
+  t.same(
+    stored.map(({ receiver }) => queued(receiver)),
+    [['x 1'], ['x 1'], []]
+  )
+  t.equal(exchange.route(messageOf('y'), undefined).commit, undefined)
+})
+
+t.test('a store that knows sessions we do not is told of every message that could be theirs', async t => {
+  const host = new Host(Object.assign(new SlowStore(), { load: async () => undefined }))
+  t.ok(host.exchange.route(messageOf('x', { qos: 1 }), undefined).commit)
+  t.equal(host.exchange.route(messageOf('x', { qos: 0 }), undefined).commit, undefined)
+  await turn()
+  t.same(host.enqueued, [{ topic: 'x', to: [] }])
+})
+
+t.test('a retained message whose turn comes while another is on its way is stored by itself', async t => {
+  const store = new SlowStore()
+  const host = new Host(store)
+  const { exchange } = host
+  exchange.route(messageOf('old', { retain: true }), undefined)
+  const kept = host.add('kept', { isStored: true })
+  const asking = host.add('asking')
+  const both = host.add('both', { isStored: true })
+  for (const { session } of [kept, asking, both]) exchange.subscribe(session, subscriptionOf('x'))
+  asking.receiver.hasRoom = false
+  const subscription = subscriptionOf('old')
+  asking.session.replay([subscription])
+  asking.receiver.hasRoom = true
+  const { commit } = exchange.route(messageOf('x'), undefined)
+  t.ok(commit, 'its publisher waits')
+  t.same(queued(asking.receiver), ['x 1', 'old 1'])
+  both.session.replay([subscription])
+  for (let pick = 1; pick < 50; pick++) {
+    await turn()
+    if (!store.isIdle) store.step(pick)
+  }
+  t.same(host.enqueued, [
+    { topic: 'x', to: ['kept', 'both'] },
+    { topic: 'old', to: ['both'] }
+  ])
+  t.same([queued(kept.receiver), queued(both.receiver)], [['x 1'], ['x 1', 'old 1']])
+})
+
+t.test('a hook that publishes, or throws, in the midst of a delivery mixes nothing up', async t => {
+  const host = new Host(new SlowStore())
+  const { exchange } = host
+  for (const clientId of ['a', 'b', 'c']) {
+    const { session } = host.add(clientId, { isStored: true })
+    exchange.subscribe(session, subscriptionOf('outer'))
+    if (clientId !== 'a') exchange.subscribe(session, subscriptionOf('inner'))
+  }
+  host.forward = ({ clientId }, message) => {
+    if (message.topic === 'outer' && clientId === 'b') exchange.route(messageOf('inner'), undefined)
+    if (message.topic === 'thrown' && clientId === 'b') throw new Error('hook')
+    return clientId === 'c' && message.topic === 'outer' ? messageOf('changed') : message
+  }
+  t.ok(exchange.route(messageOf('outer'), undefined).commit)
+  for (const clientId of ['d', 'b']) {
+    const { session } = host.add(clientId, { isStored: true })
+    exchange.subscribe(session, subscriptionOf('thrown'))
+  }
+  t.throws(() => exchange.route(messageOf('thrown'), undefined))
+  exchange.route(messageOf('inner'), undefined)
+  await turn()
+  t.same(host.enqueued, [
+    { topic: 'outer', to: ['a'] },
+    { topic: 'inner', to: ['b', 'c'] },
+    { topic: 'outer', to: ['b', 'c'] },
+    { topic: 'inner', to: ['b', 'c'] }
+  ])
+})
+
+t.test('a shared message goes to one who is there and may read it, else to one who is away', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const members = ['a', 'b', 'c'].map(clientId => host.add(clientId, { isStored: true, isAway: clientId === 'b' }))
+  for (const { session } of members) exchange.subscribe(session, subscriptionOf('x', { group: 'g' }))
+  t.equal(exchange.sharedCount, 3)
+  const publish = (count: number) => {
+    for (let i = 0; i < count; i++) t.equal(exchange.route(messageOf('x'), undefined).isMatched, true)
+  }
+  const pending = () => members.map(({ session }) => session.pending)
+  publish(4)
+  t.same(pending(), [2, 0, 2])
+  host.denied.add('a x')
+  publish(2)
+  t.same(pending(), [2, 0, 4])
+  members[2]?.session.suspend()
+  publish(2)
+  t.same(pending(), [2, 1, 5])
+  host.denied.add('b x').add('c x')
+  publish(1)
+  t.same(pending(), [2, 1, 5])
+})
+
+async function retainedSetting(t: Test): Promise<{ host: Host; replay(filter: string): (string | undefined)[] }> {
+  const host = new Host()
+  t.teardown(() => {})
+  const { session } = host.add('a')
+  return {
+    host,
+    replay: filter => {
+      const found: (string | undefined)[] = []
+      const replay = host.exchange.replayOf(session, subscriptionOf(filter))
+      for (let message = replay.next(); message !== undefined; message = replay.next()) {
+        found.push(message === 'pause' ? undefined : message.topic)
+      }
+      return found
+    }
+  }
+}
+
+t.test('retained: set, replaced, cleared, kept from who may not see it', async t => {
+  const { host, replay } = await retainedSetting(t)
+  const { exchange } = host
+  exchange.route(messageOf('x', { payload: '1', retain: true, qos: 0 }), undefined)
+  exchange.route(messageOf('x', { payload: '2', retain: true, qos: 0 }), undefined)
+  exchange.route(messageOf('x', { payload: '3', qos: 0 }), undefined)
+  exchange.route(messageOf('y', { retain: true, qos: 0 }), undefined)
+  t.equal(exchange.retained.get('x')?.payload.toString(), '2')
+  t.same(replay('#'), ['x', 'y'])
+  host.deniedWriters.add('x')
+  t.same(replay('#'), [undefined, 'y'])
+  host.denied.add('a y')
+  t.same(replay('#'), [undefined, undefined])
+  exchange.route(messageOf('x', { payload: '', retain: true, qos: 0 }), undefined)
+  t.equal(exchange.retained.get('x'), undefined)
+  t.same(
+    host.changes.map(change => (change.kind === 'retain' ? [change.topic, change.message?.payload.toString()] : [])),
+    [
+      ['x', '1'],
+      ['x', '2'],
+      ['y', 'x'],
+      ['x', undefined]
+    ]
+  )
+})
+
+t.test('$SYS is retained, and no store hears of it', async t => {
+  const host = new Host(new SlowStore())
+  t.equal(host.exchange.route(messageOf('$SYS/a', { retain: true }), undefined).commit, undefined)
+  t.ok(host.exchange.retained.get('$SYS/a'))
+  await turn()
+  t.same(host.changes, [])
+})
+
+t.test('retain_expiry_interval is an end, unless the message has an earlier one', async t => {
+  const { host } = await retainedSetting(t)
+  const { exchange } = host
+  host.delivery = { ...usualDelivery, retainExpiryInterval: 60 }
+  const before = Date.now()
+  exchange.route(messageOf('x', { retain: true }), undefined)
+  exchange.route(messageOf('y', { retain: true, expiresAt: before + 5000 }), undefined)
+  const end = exchange.retained.get('x')?.expiresAt ?? 0
+  t.ok(end >= before + 60_000 && end <= Date.now() + 60_000)
+  t.equal(exchange.retained.get('y')?.expiresAt, before + 5000)
+  host.changes.length = 0
+  for (const _ of exchange.expireRetained(before + 5000));
+  t.same(host.changes, [{ kind: 'retain', topic: 'y' }])
+  t.ok(exchange.retained.get('x'))
+})
+
+t.test('a retained message says that it is one, in the QoS of the subscription', async t => {
+  const host = new Host()
+  const { exchange } = host
+  const { session, receiver } = host.add('a', { isStored: true })
+  exchange.route(messageOf('x', { retain: true, qos: 2 }), undefined)
+  session.replay([subscriptionOf('x', { qos: 1, identifier: 3 })])
+  session.replay([subscriptionOf('x', { qos: 0, identifier: 4 })])
+  t.same(
+    receiver.queued.map(({ qos, retain, subscriptionIdentifier }) => [qos, retain, subscriptionIdentifier]),
+    [[1, true, 3]]
+  )
+  t.same(
+    receiver.live.map(({ retain, identifier }) => [retain, identifier]),
+    [[true, 4]]
+  )
+  host.forward = () => undefined
+  session.replay([subscriptionOf('x')])
+  t.equal(receiver.queued.length, 1)
+})

@@ -1,0 +1,83 @@
+// One encoding for all receivers: what each is given is what it would have been given alone, and never changes.
+
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { Message } from '../../dist/message.js'
+import { encodePublish, largePayload } from '../../dist/protocol/encode.js'
+import { Frames } from '../../dist/protocol/frames.js'
+import type { Qos, Version } from '../../dist/protocol/packets.js'
+import { messageOf } from '../helpers/session-bench.js'
+
+const ask = fc.record({
+  version: fc.constantFrom<Version>(3, 4, 5),
+  qos: fc.constantFrom<Qos>(0, 1, 2),
+  retain: fc.boolean(),
+  dup: fc.boolean(),
+  packetId: fc.oneof(fc.constantFrom(1, 255, 256, 257, 65_535), fc.integer({ min: 1, max: 4 }))
+})
+
+const size = fc.oneof(fc.nat(200), fc.constantFrom(largePayload - 1, largePayload, largePayload + 1, 200_000))
+
+t.test('every frame is the encoding of its packet, and stays it', async () => {
+  fc.assert(
+    fc.property(fc.array(ask, { minLength: 1, maxLength: 25 }), size, fc.constantFrom('a', 'ä/ö', 'x'.repeat(300)), (asks, size, topic) => {
+      const payload = Buffer.alloc(size, 'p')
+      const properties = Buffer.of(0x01, 1)
+      const frames = new Frames({ topic, payload, properties })
+      assert.equal(frames.isLarge, size >= largePayload)
+      assert.equal(frames.tail, frames.isLarge ? payload : undefined)
+      const given: { frame: Buffer; copy: Buffer }[] = []
+      for (const { version, qos, retain, dup, packetId } of asks) {
+        const frame = qos === 0 ? frames.plain(version, retain) : frames.numbered(version, qos, retain, dup, packetId)
+        const expected = encodePublish({ version, topic, payload, qos, dup: qos > 0 && dup, retain, packetId, properties })
+        assert.ok(Buffer.concat([frame, frames.tail ?? Buffer.alloc(0)]).equals(expected))
+        given.push({ frame, copy: Buffer.from(frame) })
+      }
+      for (const { frame, copy } of given) assert.ok(frame.equals(copy), 'a frame changed')
+    })
+  )
+})
+
+t.test('receivers in step share a frame; each family has its own', async t => {
+  const { frames } = messageOf('a')
+  const first = frames.numbered(4, 1, false, false, 7)
+  t.equal(frames.numbered(3, 1, false, false, 7), first)
+  t.equal(frames.numbered(4, 1, false, false, 7), first)
+  t.not(frames.numbered(4, 1, false, false, 8), first)
+  t.not(frames.numbered(4, 1, false, false, 7 + 256), first)
+  t.not(frames.numbered(4, 2, false, false, 7), first)
+  t.not(frames.numbered(4, 1, true, false, 7), first)
+  t.not(frames.numbered(4, 1, false, true, 7), first)
+  t.not(frames.numbered(5, 1, false, false, 7), first)
+  t.equal(frames.plain(4, false), frames.plain(3, false))
+  t.equal(frames.plain(5, true), frames.plain(5, true))
+  t.not(frames.plain(5, true), frames.plain(5, false))
+})
+
+t.test('a message that stays keeps its own bytes, not the chunk they came in', async t => {
+  const chunk = Buffer.allocUnsafeSlow(65_536).fill('c')
+  const fields = { topic: 'a', qos: 1, retain: false } as const
+  const small = new Message({ ...fields, payload: chunk.subarray(0, 100), properties: chunk.subarray(100, 110) })
+  const most = new Message({ ...fields, payload: chunk.subarray(0, 60_000) })
+  small.keep()
+  most.keep()
+  t.not(small.payload.buffer, chunk.buffer)
+  t.not(small.properties.buffer, chunk.buffer)
+  t.equal(small.payload.toString(), 'c'.repeat(100))
+  t.equal(most.payload.buffer, chunk.buffer)
+  const pooled = new Message({ ...fields, payload: Buffer.from('pooled') })
+  const { payload } = pooled
+  pooled.keep()
+  t.equal(pooled.payload, payload)
+})
+
+t.test('how long a message lives', async t => {
+  const message = messageOf('a', { expiresAt: 10_000 })
+  t.same([message.hasExpired(9999), message.hasExpired(10_000)], [false, true])
+  t.same(
+    [0, 8999, 9000, 9001, 9999].map(now => message.secondsLeft(now)),
+    [10, 2, 1, 1, 1]
+  )
+  t.equal(messageOf('a').hasExpired(Number.MAX_SAFE_INTEGER), false)
+})
