@@ -11,6 +11,8 @@ import { timeTurns } from '../helpers/turn-clock.js'
 
 /** Milliseconds. */
 const longest = 10
+/** The same where the client that reads fifty thousand messages works in the same turns. */
+const withReader = 15
 /** Code that is still cold, or a busy machine, may be measured again. What is not sliced is too long each time. */
 const attempts = 10
 
@@ -72,11 +74,16 @@ function neighbour(client: LightClient): { stop(): Promise<number> } {
 }
 
 /** Does the work until it keeps the bound. `work` gives the time to what it waits for. */
-async function keepsTurnsShort(t: Test, broker: BareBroker, work: (attempt: number) => Promise<() => Promise<void>>): Promise<void> {
+async function keepsTurnsShort(
+  t: Test,
+  broker: BareBroker,
+  work: (attempt: number) => Promise<() => Promise<void>>,
+  bound = longest
+): Promise<void> {
   const pinger = await (await dial(broker.port)).connect({ clientId: 'neighbour', keepalive: 0 })
   const found: string[] = []
   let best = Number.POSITIVE_INFINITY
-  for (let attempt = 0; attempt < attempts && best > longest; attempt++) {
+  for (let attempt = 0; attempt < attempts && best > bound; attempt++) {
     const measured = await work(attempt)
     await nextTurn()
     let waited = 0
@@ -91,7 +98,7 @@ async function keepsTurnsShort(t: Test, broker: BareBroker, work: (attempt: numb
     best = Math.min(best, turns[0] ?? 0)
     found.push(`turns ${turns.map(turn => turn.toFixed(1)).join(', ')} ms, PINGRESP after ${waited.toFixed(1)} ms`)
   }
-  t.ok(best <= longest, found.join('; '))
+  t.ok(best <= bound, found.join('; '))
   if (process.env.MOSQUITERO_LONG === '1') t.comment(found.join('; '))
   pinger.destroy()
 }
@@ -222,23 +229,28 @@ t.test('fifty thousand sessions end in the same second, each with a will', async
   reader.send(subscribe(['will/#'], 4, 0))
   await reader.has(9, 1)
   let round = 0
-  await keepsTurnsShort(t, broker, async () => {
-    const [count, before] = [50_000 >> Math.min(round, 1), reader.publishes]
-    round += 1
-    // A will that is due 200 s later than everything else goes with the session.
-    const properties = Buffer.from('1100000001', 'hex')
-    const sinks = await crowd(broker, count, i => [
-      {
-        version: 5,
-        clientId: `e${i}`,
-        properties,
-        will: { topic: `will/${i}`, payload: 'x', properties: Buffer.from('18000000c8', 'hex') }
+  await keepsTurnsShort(
+    t,
+    broker,
+    async () => {
+      const [count, before] = [50_000 >> Math.min(round, 1), reader.publishes]
+      round += 1
+      // A will that is due 200 s later than everything else goes with the session.
+      const properties = Buffer.from('1100000001', 'hex')
+      const sinks = await crowd(broker, count, i => [
+        {
+          version: 5,
+          clientId: `e${i}`,
+          properties,
+          will: { topic: `will/${i}`, payload: 'x', properties: Buffer.from('18000000c8', 'hex') }
+        }
+      ])
+      for (const [i, sink] of sinks.entries()) {
+        sink.destroy()
+        if (i % 200 === 0) await nextTurn()
       }
-    ])
-    for (const [i, sink] of sinks.entries()) {
-      sink.destroy()
-      if (i % 200 === 0) await nextTurn()
-    }
-    return () => reader.has(3, before + count)
-  })
+      return () => reader.has(3, before + count)
+    },
+    withReader
+  )
 })
