@@ -370,7 +370,8 @@ async function startMosquitto(config: string): Promise<Running> {
 }
 
 interface TestScope {
-  test(name: string, options: { skip?: string | false }, run: (t: unknown) => Promise<void>): unknown
+  test(name: string, run: (t: unknown) => Promise<void>): unknown
+  comment(text: string): void
 }
 
 /** Each scenario on a broker of its own, some at a time. */
@@ -383,13 +384,15 @@ export function runScenarios(t: TestScope, kind: ArenaBroker['kind'], scenarios:
     [...asked].sort((a, b) => Number(b.slow ?? false) - Number(a.slow ?? false)),
     kind
   )
-  for (const scenario of chosen) {
-    const skip = kind === 'mosquitto' && scenario.notIn20 !== undefined && scenario.notIn20
-    void t.test(scenario.name, { skip }, async () => {
+  for (const scenario of asked) {
+    void t.test(scenario.name, async () => {
       const error = await results.get(scenario)
       if (error !== undefined) throw error
     })
   }
+  // Said, not skipped: 2.0 does these otherwise.
+  for (const { name, notIn20 } of chosen)
+    if (kind === 'mosquitto' && notIn20 !== undefined) t.comment(`not asked of 2.0: ${name} (${notIn20})`)
 }
 
 function inPool(scenarios: readonly Scenario[], kind: ArenaBroker['kind']): ReadonlyMap<Scenario, Promise<unknown>> {
