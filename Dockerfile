@@ -14,6 +14,10 @@ COPY --from=build /mosquitero/package.json ./
 COPY --from=build /mosquitero/node_modules ./node_modules
 COPY --from=build /mosquitero/dist ./dist
 COPY config ./config
+# What is kept, and all that is ever written; a volume of this name keeps it over a new image. Group 0 is what platforms give to accounts
+# that have a number and no name.
+RUN mkdir data && chown node:0 data && chmod 770 data
+VOLUME /mosquitero/data
 USER node
 EXPOSE 8883
 # Asks the kernel whether something listens on 8883 (hexadecimal 22B3), which leaves no line in the log as a half-made connection would.

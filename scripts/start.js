@@ -1,6 +1,7 @@
 // npm start: installs, builds, makes development certificates, runs the broker on 8883 and prints two lines to try it with.
 // Arguments go to the broker after its configuration, e.g. `npm start -- -v`.
 
+import { mkdirSync } from 'node:fs'
 import { prepare, root } from './prepare.js'
 
 process.chdir(root)
@@ -13,6 +14,8 @@ const { runBroker } = await import('../dist/cli/run.js')
 
 // What is there is never overwritten; what is wrong with it is said, and the broker still starts or says why it cannot.
 await makeCertificates()
+// The `persistence_location` of config/mosquitto.conf, which a broker doesn't make.
+mkdirSync('data', { recursive: true })
 process.exitCode = await runBroker(['-c', 'config/mosquitto.conf', ...process.argv.slice(2)], printHowToTry)
 
 function makeCertificates() {

@@ -13,10 +13,12 @@ const tools = {
   mosquitto_passwd: 'mosquitto',
   'redis-server': 'redis-server',
   openssl: 'openssl',
+  curl: 'curl',
   script: 'bsdutils',
   logger: 'bsdutils',
   setpriv: 'util-linux',
-  perl: 'perl-base'
+  perl: 'perl-base',
+  'systemd-notify': 'systemd'
 }
 
 // Debian keeps daemons where an ordinary account's PATH does not look.

@@ -8,8 +8,9 @@ export interface Location {
 }
 
 /**
- * Exit status by error code. The numbers are Mosquitto's: 1 generic (cannot open the configuration, a port or TLS material),
- * 3 invalid configuration, command line, ACL or password content, 13 ACL or password file that cannot be opened.
+ * Exit status by error code; 0 for what is a warning only. The numbers are Mosquitto's: 1 generic (cannot open a port, a log or TLS
+ * material), 3 invalid or missing configuration, invalid command line, ACL or password content, 13 ACL or password file that cannot be
+ * opened. docs/errors.md has a row for every message.
  */
 export const exitStatus = {
   ERR_CONF_OPEN: 3,
@@ -24,6 +25,13 @@ export const exitStatus = {
   ERR_CONF_DEPRECATED: 0,
   ERR_ACL_OPEN: 13,
   ERR_ACL_SYNTAX: 3,
+  ERR_ACL_CASE: 1,
+  ERR_ACL_USER: 0,
+  ERR_ACCESS_OPEN: 0,
+  ERR_ACCESS_CLOSED: 0,
+  ERR_ACCESS_UNPROVEN: 0,
+  ERR_PSK_OPEN: 13,
+  ERR_PSK_SYNTAX: 3,
   ERR_PASSWORD_OPEN: 13,
   ERR_PASSWORD_SYNTAX: 3,
   ERR_PASSWORD_BUSY: 1,
@@ -38,6 +46,7 @@ export const exitStatus = {
   ERR_TLS_CRL: 1,
   ERR_TLS_CIPHERS: 1,
   ERR_TLS_SAME_SUBJECT: 0,
+  ERR_TLS_EXPIRES_SOON: 0,
   ERR_LISTEN_ADDRESS_IN_USE: 1,
   ERR_LISTEN_PERMISSION: 1,
   ERR_LISTEN_ADDRESS: 1,
@@ -45,6 +54,8 @@ export const exitStatus = {
   ERR_LOG_FILE: 1,
   ERR_USER: 1,
   ERR_STORE: 1,
+  ERR_STORE_OPEN: 1,
+  ERR_STORE_IN_USE: 1,
   ERR_AEDES: 1,
   ERR_PKI_FILE: 1,
   ERR_PKI_EXISTS: 1,
@@ -99,7 +110,7 @@ export function formatLocation(at: Location): string {
  * The lines of a problem as Mosquitto prints them: an error is followed by `Error found at FILE:LINE.`, once more for the line that
  * included the file; a warning or notice is one line.
  */
-export function formatProblem({ severity, message, at }: Problem): string[] {
+export function formatProblem({ severity, message, at }: Omit<Problem, 'code'> & Partial<Pick<Problem, 'code'>>): string[] {
   if (severity === 'error') return [`Error: ${message}`, ...places(at).map(place => `Error found at ${place}.`)]
   const text = at ? `${message} Found at ${formatLocation(at)}.` : message
   return [severity === 'warning' ? `Warning: ${text}` : text]
@@ -137,10 +148,15 @@ const systemWords: Readonly<Record<string, string>> = {
   EADDRINUSE: 'Address already in use',
   EAFNOSUPPORT: 'Address family not supported by protocol',
   EADDRNOTAVAIL: 'Cannot assign requested address',
+  ECONNREFUSED: 'Connection refused',
+  ECONNRESET: 'Connection reset by peer',
+  ETIMEDOUT: 'Connection timed out',
+  EHOSTUNREACH: 'No route to host',
   ENOSPC: 'No space left on device',
   EROFS: 'Read-only file system',
   ELOOP: 'Too many levels of symbolic links',
   EMFILE: 'Too many open files',
+  ENAMETOOLONG: 'File name too long',
   ENOTFOUND: 'Name or service not known'
 }
 

@@ -3,6 +3,7 @@
 import type { Peer } from './auth/identity.js'
 import type { LogType, UsernameSource } from './config/types.js'
 import { formatProblem, type Problem } from './errors.js'
+import { describeReload, type LossReason, plural, type ReloadResult } from './reload-report.js'
 
 interface LogEvent<Fields> {
   readonly type: LogType
@@ -87,29 +88,106 @@ interface EnforcementFields {
   readonly listener: string
   /** The lowest version; absent: plain text. */
   readonly tls?: string
-  readonly certificate: 'required' | 'not asked for'
+  readonly certificate: 'required' | 'required, whatever its dates' | 'not asked for'
+  /** The file of pre-shared keys, which stand for certificates. */
+  readonly pskFile?: string
   readonly username: UsernameSource
+  /** `#!clientid_must_match`. */
+  readonly clientId?: 'cn' | '*:cn'
   readonly passwordFile?: string
   readonly anonymous: boolean
   readonly aclFile?: string
+  readonly aclShadow?: string
 }
 
-const nameSources: Readonly<Record<UsernameSource, string>> = {
+/** Where usernames come from, in words. */
+export const nameSources: Readonly<Record<UsernameSource, string>> = {
   'from-connect': 'username as the client says',
   'from-common-name': 'username from the common name of the certificate',
-  'from-subject': 'username from the subject of the certificate'
+  'from-subject': 'username from the subject of the certificate',
+  'from-san-dns': 'username from the first DNS name of the certificate',
+  'from-san-uri': 'username from the first URI of the certificate',
+  'from-san-email': 'username from the first email address of the certificate',
+  'from-serial': 'username from the serial number of the certificate',
+  'from-fingerprint': 'username from the SHA-256 fingerprint of the certificate',
+  'from-psk-identity': 'username from the identity of the pre-shared key'
 }
 
+/** What client ids are bound to, in words. */
+export const clientIdForms = {
+  cn: 'the common name of the certificate',
+  '*:cn': 'a tenant, a colon and the common name of the certificate'
+} as const
+
 function describeEnforcement(f: EnforcementFields): string {
-  const transport = f.tls === undefined ? 'plain text' : `${f.tls} or newer, client certificate ${f.certificate}`
+  const transport =
+    f.pskFile !== undefined
+      ? `${f.tls} with pre-shared keys from ${f.pskFile}`
+      : f.tls === undefined
+        ? 'plain text'
+        : `${f.tls} or newer, client certificate ${f.certificate}`
   const passwords = f.passwordFile === undefined ? '' : `, passwords from ${f.passwordFile}`
   // With names from certificates nobody can be anonymous.
   const anonymous = f.username !== 'from-connect' ? '' : f.anonymous ? ', anonymous clients allowed' : ', no anonymous clients'
-  const rights = f.aclFile === undefined ? 'no ACL file' : `rights from ${f.aclFile}`
-  return `Listener on ${f.listener}: ${transport}, ${nameSources[f.username]}${passwords}${anonymous}, ${rights}.`
+  const shadow = f.aclShadow === undefined ? '' : `, compared with ${f.aclShadow}`
+  const clientId = f.clientId === undefined ? '' : `, client id ${clientIdForms[f.clientId]}`
+  const rights = `${f.aclFile === undefined ? 'no ACL file' : `rights from ${f.aclFile}`}${shadow}`
+  return `Listener on ${f.listener}: ${transport}, ${nameSources[f.username]}${clientId}${passwords}${anonymous}, ${rights}.`
 }
 
-const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`
+/** What another ACL file would have decided otherwise. */
+interface Shadowed extends Who {
+  readonly what: 'publish' | 'delivery' | 'will'
+  readonly topic: string
+  readonly why: string
+}
+
+const shadowedWords: Readonly<Record<Shadowed['what'], (topic: string, clientId: string) => string>> = {
+  publish: (topic, clientId) => `PUBLISH from ${clientId} ('${topic}')`,
+  delivery: (topic, clientId) => `delivery of '${topic}' to ${clientId}`,
+  will: (topic, clientId) => `will of ${clientId} ('${topic}')`
+}
+
+const describeShadowed = (f: Shadowed): string => `${shadowedWords[f.what](f.topic, f.clientId)}: ${user(f)}, ${f.why}`
+
+/** What a rule, or the want of one, has decided since the start. */
+interface Decided {
+  /** `explainDecision`'s words. */
+  readonly why: string
+  readonly publishes: number
+  readonly deliveries: number
+  readonly wills: number
+  readonly subscriptions: number
+}
+
+const decidedWords = [
+  ['publishes', 'publish', 'publishes'],
+  ['deliveries', 'delivery', 'deliveries'],
+  ['wills', 'will', 'wills'],
+  ['subscriptions', 'subscription', 'subscriptions']
+] as const
+
+function describeDecided(decided: Decided): string {
+  const parts = decidedWords.flatMap(([key, one, many]) => {
+    const number = decided[key]
+    return number === 0 ? [] : [`${number} ${number === 1 ? one : many}`]
+  })
+  return `\t${decided.why}: ${parts.join(', ')}`
+}
+
+/** Those that decided most, and how many there are beside. */
+interface AllDecided {
+  readonly rules: readonly Decided[]
+  readonly more: number
+}
+
+const describeAllDecided =
+  (head: string) =>
+  ({ rules, more }: AllDecided): readonly string[] => [
+    `${head} since the start:`,
+    ...rules.map(describeDecided),
+    ...(more > 0 ? [`\tand by ${plural(more, 'more rule')}`] : [])
+  ]
 
 const table = {
   // The process
@@ -130,32 +208,84 @@ const table = {
     (f: { user: string; instead: string }) =>
       `Warning: Unable to drop privileges to '${f.user}' because this user does not exist. Trying '${f.instead}' instead.`
   ),
-  nothingToSave: event('information', (_: object) => 'SIGUSR1: there is no in-memory database to save.'),
+  serviceManagerDeaf: event(
+    'warning',
+    (f: { reason: string }) =>
+      `Warning: systemd does not hear how the broker is doing: ${f.reason}. A unit of Type=notify ends it for that.`
+  ),
+  nothingToSave: event('information', (_: object) => 'SIGUSR1: without persistence there is nothing to save.'),
   noSubscriptionTree: event('information', (_: object) => 'SIGUSR2: printing the subscription tree is not supported yet.'),
   /** A fault of ours, not of a person or client. */
   fault: event('error', (f: { reason: string }) => `Error: Internal fault, please report it: ${f.reason}`),
+  /** A fault of the program that embeds the broker: its hooks, listeners, callbacks, persistence, emitter. */
+  embedderFault: event('error', (f: { reason: string }) => `Error: The program that embeds the broker failed: ${f.reason}`),
 
   // What a person wrote: at start, and at each reload
   problemError: event('error', (f: Problem) => formatProblem(f)),
   problemWarning: event('warning', (f: Problem) => formatProblem(f)),
   problemNotice: event('notice', (f: Problem) => formatProblem(f)),
   reloading: event('information', (_: object) => 'Reloading config.'),
-  reloaded: event('information', (f: { disconnected: number }) => `Config reloaded, ${count(f.disconnected, 'client')} disconnected.`),
+  reloaded: event('information', (f: ReloadResult) => `Config reloaded: ${describeReload(f)}.`),
   reloadRefused: event('error', (_: object) => 'Error: Reload refused, the previous configuration stays in force.'),
-  listenerNotAdded: event(
-    'warning',
-    (f: { listener: string }) => `Warning: The new listener on ${f.listener} is opened at the next restart.`
+  filesChanged: event('information', (f: { files: readonly string[]; more: number }) => {
+    const more = f.more === 0 ? '' : ` and ${f.more} more`
+    return `Changed on disk: ${f.files.join(', ')}${more}.`
+  }),
+  ownCertificateMade: event(
+    'notice',
+    (f: { file: string; names: readonly string[]; notAfter: Date }) =>
+      `Made the broker's certificate ${f.file} for ${f.names.join(', ')}, valid to ${f.notAfter.toISOString().slice(0, 10)}.`
   ),
-  listenerNotRemoved: event(
+  ownCertificateNotRenewed: event(
     'warning',
-    (f: { listener: string }) =>
-      `Warning: The listener on ${f.listener} is no longer configured and stays open, with its last settings, until the next restart.`
+    (f: { file: string; notAfter: Date; reason: string }) =>
+      `Warning: The broker's certificate ${f.file} ends on ${f.notAfter.toISOString().slice(0, 10)} and could not be made anew: ${f.reason}`
+  ),
+  folderNotWatched: event(
+    'notice',
+    (f: { folder: string; reason: string; seconds: number }) =>
+      `The folder ${f.folder} cannot be watched (${f.reason}): a changed file in it is noticed within ${plural(f.seconds, 'second')}.`
+  ),
+  listenerRemoved: event('information', (f: { listener: string }) => `The listener on ${f.listener} is removed.`),
+  listenerLost: event(
+    'error',
+    (f: { listener: string; reason: string }) =>
+      `Error: The listener on ${f.listener} could not be opened again (${f.reason}): it takes no new clients until a reload or restart.`
   ),
   optionNeedsRestart: event(
     'warning',
     (f: { option: string }) => `Warning: The new value of '${f.option}' takes effect at the next restart.`
   ),
   listenerEnforces: event('information', (f: EnforcementFields) => describeEnforcement(f)),
+
+  // The administrator
+  adminOpened: event('debug', (f: { path: string }) => `Opening admin socket ${f.path}.`),
+  adminUnavailable: event('warning', (f: { path: string; why: string }) => `Warning: There is no admin socket ${f.path}: ${f.why}.`),
+  administratorKicked: event(
+    'notice',
+    (f: { clientId: string; forgotten: boolean }) => `Administrator ${f.forgotten ? 'ended the session of' : 'disconnected'} ${f.clientId}.`
+  ),
+  administratorCleared: event(
+    'notice',
+    (f: { filter: string; count: number }) => `Administrator cleared ${plural(f.count, 'retained message')} of '${f.filter}'.`
+  ),
+  administratorReloads: event('notice', (_: object) => 'Administrator asked for a reload.'),
+
+  // Enrolment
+  enrolmentOpened: event(
+    'information',
+    (f: { port: number; ca: string }) => `Opening enrolment listen socket on port ${f.port}: certificates by the CA ${f.ca}.`
+  ),
+  enrolled: event(
+    'notice',
+    (f: Peer & { deviceId: string; serial: string }) =>
+      `Enrolled ${f.deviceId} from ${f.remoteAddress}:${f.remotePort}, certificate ${f.serial}.`
+  ),
+  enrolmentRefused: event(
+    'notice',
+    (f: Peer & { reason: string; who?: string }) =>
+      `Enrolment${f.who === undefined ? '' : ` of ${f.who}`} from ${f.remoteAddress}:${f.remotePort} refused, ${f.reason.replace(/\.$/, '')}.`
+  ),
 
   // Listeners and their connections
   opening: event('information', (f: { family: 'ipv4' | 'ipv6'; port: number }) => `Opening ${f.family} listen socket on port ${f.port}.`),
@@ -190,6 +320,13 @@ const table = {
     (f: Peer & { reason: string }) => `Client <unknown> [${peer(f)}] disconnected: ${f.reason}.`
   ),
 
+  clientsExpireSoon: event('warning', (f: { count: number; days: number; clients: readonly { clientId: string; end: string }[] }) => {
+    const named = f.clients.map(({ clientId, end }) => `${clientId} (${end.slice(0, 10)})`).join(', ')
+    const more = f.count - f.clients.length
+    const what = f.count === 1 ? 'The certificate of 1 connected client ends' : `The certificates of ${f.count} connected clients end`
+    return `Warning: ${what} within ${plural(f.days, 'day')}: ${named}${more === 0 ? '' : ` and ${more} more`}.`
+  }),
+
   // Clients
   clientConnected: connectionEvent(
     'notice',
@@ -202,16 +339,17 @@ const table = {
     'notice',
     (f: { clientId: string; version: string; cipher: string }) => `Client ${f.clientId} negotiated ${f.version} cipher ${f.cipher}`
   ),
-  /** Without a reason the client said goodbye itself. */
+  /** Without a reason the client said goodbye itself. `loss` and `why`: what a reload took from it. */
   clientDisconnected: connectionEvent(
     'notice',
-    (f: Peer & { clientId: string; reason?: string }) =>
-      `Client ${f.clientId} [${peer(f)}] disconnected${f.reason === undefined ? '' : `: ${f.reason}`}.`
+    (f: Peer & { clientId: string; reason?: string; loss?: LossReason; why?: string }) =>
+      `Client ${f.clientId} [${peer(f)}] disconnected${f.reason === undefined ? '' : `: ${f.reason}`}${f.why === undefined ? '' : `, ${f.why}`}.`
   ),
   willSpecified: event('debug', (f: { clientId: string; qos: number; retain: boolean; topic: string; bytes: number }) => [
     `Will message specified (${f.bytes} bytes) (r${bit(f.retain)}, q${f.qos}).`,
     `\t${f.topic}`
   ]),
+  willsNotSent: event('warning', (f: { count: number }) => `Warning: There was no time for ${plural(f.count, 'will')} before the end.`),
   noWillSpecified: event('debug', (_: { clientId: string }) => 'No will message specified.'),
   subscribed: event('subscribe', (f: { clientId: string; qos: number; filter: string }) => `${f.clientId} ${f.qos} ${f.filter}`),
   unsubscribed: event('unsubscribe', (f: { clientId: string; filter: string }) => `${f.clientId} ${f.filter}`),
@@ -313,10 +451,52 @@ const table = {
   storeWaiting: event(
     'warning',
     (f: { seconds: number }) =>
-      `Warning: The store has not answered for ${count(f.seconds, 'second')}: messages of QoS 1 and 2 wait for it, unacknowledged.`
+      `Warning: The store has not answered for ${plural(f.seconds, 'second')}: messages of QoS 1 and 2 wait for it, unacknowledged.`
   ),
-  storeAnswers: event('notice', (f: { seconds: number }) => `The store answers again after ${count(f.seconds, 'second')}.`),
+  storeAnswers: event('notice', (f: { seconds: number }) => `The store answers again after ${plural(f.seconds, 'second')}.`),
   storeFailed: event('error', (f: { reason: string }) => `Error: The store failed: ${f.reason}`),
+  storeOpened: event(
+    'information',
+    (f: { path: string; sessions: number; subscriptions: number; queued: number; retained: number; milliseconds: number }) =>
+      `Store ${f.path}: ${plural(f.sessions, 'session')}, ${plural(f.subscriptions, 'subscription')}, ${plural(f.queued, 'queued message')}, ${plural(f.retained, 'retained message')}, read in ${f.milliseconds} ms.`
+  ),
+  storeTrouble: event(
+    'error',
+    (f: { path: string; reason: string }) =>
+      `Error: Nothing can be written to the store ${f.path} (${f.reason}). Until that is mended, what is to be kept waits, unacknowledged; it goes on by itself.`
+  ),
+  storeMended: event('notice', (f: { path: string }) => `The store ${f.path} can be written to again.`),
+  storeDamaged: event(
+    'warning',
+    (f: { path: string; reason: string; place?: string }) =>
+      `Warning: The store ${f.path} is damaged (${f.reason}). What can be read of it is kept${f.place === undefined ? '' : `; what it was is set aside as ${f.place}`}.`
+  ),
+  saving: event('information', (f: { file: string }) => `Saving in-memory database to ${f.file}.`),
+  saved: event('debug', (f: { file: string; milliseconds: number }) => `Saved ${f.file} in ${f.milliseconds} ms.`),
+  saveFailed: event(
+    'error',
+    (f: { file: string; reason: string }) => `Error saving in-memory database to ${f.file}: ${f.reason}. The store itself has everything.`
+  ),
+  imported: event(
+    'notice',
+    (f: { file: string; sessions: number; queued: number; retained: number; replaced?: string }) =>
+      `Took over ${plural(f.sessions, 'session')}, ${plural(f.queued, 'queued message')} and ${plural(f.retained, 'retained message')} from ${f.file}, which is newer than the store${f.replaced === undefined ? '' : `; what the store had is set aside as ${f.replaced}`}.`
+  ),
+  importDamaged: event(
+    'warning',
+    (f: { file: string; reason: string; place?: string }) =>
+      `Warning: ${f.file} is damaged (${f.reason}). What can be read of it is kept${f.place === undefined ? '' : `; it is set aside as ${f.place}`}.`
+  ),
+  importRefused: event(
+    'warning',
+    (f: { file: string; reason: string; place: string }) =>
+      `Warning: ${f.file} can't be taken over: ${f.reason}. It is set aside as ${f.place}.`
+  ),
+  storeForeign: event(
+    'warning',
+    (f: { path: string; place: string }) =>
+      `Warning: What lies in ${f.path} is no store of this broker. It is set aside as ${f.place}, and a new store begun.`
+  ),
 
   // What the ACL denies. Mosquitto says the first at debug level and without the reason.
   publishDenied: event('notice', (f: DeniedPublish) => `Denied PUBLISH from ${publish(f)}: ${user(f)}, ${f.why}.`),
@@ -325,11 +505,40 @@ const table = {
     'debug',
     (f: Who & { topic: string; why: string }) => `Denied delivery of '${f.topic}' to ${f.clientId}: ${user(f)}, ${f.why}.`
   ),
+  /** Such a message is sent to nobody any more, with `check_retain_source`. */
+  retainedDenied: event(
+    'debug',
+    (f: Who & { topic: string; why: string }) => `Denied retained message '${f.topic}' of ${f.clientId}: ${user(f)}, ${f.why}.`
+  ),
   willDenied: event(
     'notice',
     (f: Who & { topic: string; why: string }) => `Denied will of ${f.clientId} ('${f.topic}'): ${user(f)}, ${f.why}.`
   ),
+  /** With `#!acl_subscribe_check strict`. */
+  subscriptionDenied: event(
+    'notice',
+    (f: Who & { filter: string; why: string }) => `Denied SUBSCRIBE from ${f.clientId} ('${f.filter}'): ${user(f)}, ${f.why}.`
+  ),
+  /** With `#!acl_subscribe_check warn`. */
+  subscriptionDead: event(
+    'warning',
+    (f: Who & { filter: string; why: string }) =>
+      `Warning: ${f.clientId} subscribes to '${f.filter}', of which nothing can be delivered to it: ${user(f)}, ${f.why}.`
+  ),
+  /** The file of `#!acl_shadow` says otherwise than the one in force. */
+  shadowDenies: event('notice', (f: Shadowed) => `Shadow ACL would deny ${describeShadowed(f)}.`),
+  shadowAllows: event('notice', (f: Shadowed) => `Shadow ACL would allow ${describeShadowed(f)}.`),
+  shadowNotShown: event('notice', (f: { count: number }) => `${f.count} further differences of the shadow ACL not shown.`),
   denialsNotShown: event('notice', (f: { count: number }) => `${f.count} further denied publishes not shown.`),
+  subscriptionDenialsNotShown: event(
+    'notice',
+    (f: { count: number }) => `${f.count} further subscriptions of which nothing can be delivered not shown.`
+  ),
+  deliveryDenialsNotShown: event('debug', (f: { count: number }) => `${f.count} further denied deliveries not shown.`),
+  /** At the end. */
+  deniedInAll: event('information', describeAllDecided('Denied by the ACL')),
+  shadowDeniedInAll: event('information', describeAllDecided('The shadow ACL would have denied')),
+  shadowAllowedInAll: event('information', describeAllDecided('The shadow ACL would have allowed')),
   dangerousUsername: event('notice', (f: { username: string }) => `ACL denying access to client with dangerous username "${f.username}"`),
   dangerousClientId: event('notice', (f: { clientId: string }) => `ACL denying access to client with dangerous client id "${f.clientId}"`),
 

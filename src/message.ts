@@ -1,6 +1,7 @@
 // One application message on its way through the broker, shared by everybody who receives it, who keeps it and who stores it. What it
 // says never changes; where its bytes lie may.
 
+import type { CertificateFacts } from './auth/identity.js'
 import { Frames } from './protocol/frames.js'
 import type { Qos } from './protocol/packets.js'
 
@@ -10,6 +11,8 @@ export interface MessageSource {
   readonly username?: string
   /** `listenerKey` of the listener it came by. */
   readonly listener?: string
+  /** What the ACL asked of its certificate. */
+  readonly certificate?: CertificateFacts
 }
 
 export interface MessageFields {
@@ -25,6 +28,10 @@ export interface MessageFields {
   /** Absent: the broker itself. */
   readonly source?: MessageSource
 }
+
+// Newer versions of Node 24 make the pool of small buffers eight times as large: a message that stays would keep all of the 64 KB it lies
+// in, and nobody could tell them from a chunk that came in. The property is there to be set.
+Buffer.poolSize = Math.min(Buffer.poolSize, 8192)
 
 const none = Buffer.alloc(0)
 

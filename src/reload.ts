@@ -1,37 +1,38 @@
 // What a reload changes at once and what waits for a restart: configurations in, a plan out.
 
+import { changedGlobalOptions } from './config/difference.js'
+import { findOption, findOwnOption } from './config/options.js'
 import type { Config, ListenerConfig } from './config/types.js'
 
 export interface ReloadPlan {
-  /** Ports are opened and closed at start only, as with Mosquitto. */
+  /** To be opened, in the order of the configuration. One whose address another line has already is among them: it can't be opened. */
   readonly added: readonly ListenerConfig[]
+  /** To be closed. */
   readonly removed: readonly ListenerConfig[]
   /** Options whose new value waits for a restart. */
   readonly restart: readonly string[]
 }
 
-/** Global options that are read once at start. What is not in this table takes effect at once. */
-const restartOptions: Readonly<Record<string, (config: Config) => unknown>> = {
-  user: config => config.user?.name,
-  pid_file: config => config.pidFile?.path,
-  '#!store': config => (config.store.kind === 'redis' ? config.store.url : config.store.kind)
-}
-
-/**
- * `started`: what the process was started with. `open`: the listeners that are there, which an earlier reload may have left without a line
- * in the configuration.
- */
+/** `started`: what the process was started with. `open`: the listeners that are there. */
 export function planReload(started: Config, next: Config, open: Iterable<ListenerConfig>): ReloadPlan {
   const before = keyed(open)
   const after = keyed(next.listeners)
-  const added = [...after].flatMap(([key, listener]) => (before.has(key) ? [] : [listener]))
+  const added = next.listeners.filter(listener => !before.has(listenerKey(listener)) || after.get(listenerKey(listener)) !== listener)
   const removed = [...before].flatMap(([key, listener]) => (after.has(key) ? [] : [listener]))
-  const restart = Object.entries(restartOptions).flatMap(([name, value]) => (value(started) === value(next) ? [] : [name]))
-  return { added, removed, restart }
+  return { added, removed, restart: changedGlobalOptions(started, next).filter(isReadAtStart) }
 }
 
+/** An option that a reload doesn't change. */
+export function isReadAtStart(name: string): boolean {
+  const [, option] = (name.startsWith('#!') ? findOwnOption(name.slice(2)) : findOption(name)) ?? []
+  return option?.reload === 'restart'
+}
+
+// Of two lines with one address the first has it.
 function keyed(listeners: Iterable<ListenerConfig>): Map<string, ListenerConfig> {
-  return new Map(Array.from(listeners, listener => [listenerKey(listener), listener]))
+  const map = new Map<string, ListenerConfig>()
+  for (const listener of listeners) if (!map.has(listenerKey(listener))) map.set(listenerKey(listener), listener)
+  return map
 }
 
 /** Mosquitto knows a listener again by its port and address, or by its socket's path. */
@@ -45,6 +46,26 @@ export function listenerKey({ port, bind, socketDomain }: ListenerConfig): strin
     case 'loopback':
       return `${bind.kind} ${port} ${socketDomain ?? ''}`
   }
+}
+
+/** `listenerName` of such a text. */
+export function nameOfListenerKey(key: string | undefined): string | undefined {
+  if (key?.startsWith('unix ')) return `socket ${key.slice('unix '.length)}`
+  const [, host, port] = /^(\S+) (\d{1,5}) \S*$/.exec(key ?? '') ?? []
+  if (host === undefined) return undefined
+  return host === 'any' || host === 'loopback' ? `port ${port}` : `port ${port} on ${host}`
+}
+
+/** Is it the listener that a person calls so: by its port, its port and address, or the path of its socket? */
+export function isListenerNamed({ port, bind }: ListenerConfig, name: string): boolean {
+  const place = bind.kind === 'unix' ? bind.path : bind.kind === 'host' ? `${port} ${bind.host}` : String(port)
+  return name === place || (bind.kind !== 'unix' && name === String(port))
+}
+
+/** The port in such a text, 0 for a socket: what Mosquitto writes down of a listener. */
+export function listenerPort(key: string): number {
+  const port = /^\S+ (\d{1,5}) \S*$/.exec(key)?.[1]
+  return port === undefined ? 0 : Number(port)
 }
 
 /** A listener as a person knows it: `port 8883`, `port 8883 on 192.0.2.1`, `socket /run/mqtt`. */

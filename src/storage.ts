@@ -1,18 +1,21 @@
 // What the engine asks of a store, and what lies in one. The engine keeps sessions and retained messages in memory too; the queue of a
 // session that outlives its connection is the store's: the engine reads it page by page.
 
+import type { CertificateFacts } from './auth/identity.js'
 import type { Message } from './message.js'
 import type { Qos, Version } from './protocol/packets.js'
 
 export interface Store {
   /** `commit` always returns undefined. */
   readonly isDurableAtOnce: boolean
+  /** `commit` may be called again while earlier calls are under way; they end in the order of the calls. */
+  readonly takesMore?: boolean
   /** Everything that was kept, once. Later the engine knows better. */
   open(): Promise<StoredState>
   /**
    * Takes changes over, in order, all or none as far as the back end can. Resolves when they are durable; `undefined`: they are already.
-   * Never rejects: a store in trouble says so in the log, keeps what it was given and tries until it works or is closed. The engine has
-   * one call under way at a time.
+   * Never rejects: a store in trouble says so in the log, keeps what it was given and tries until it works or is closed. Without
+   * `takesMore` the engine has one call under way at a time.
    */
   commit(changes: readonly Change[]): Promise<void> | undefined
   /** The entries of a queue behind this sequence (0: from its start), in order, committed ones only. Fewer than `limit`: that is all. Rejects when they can't be read now. */
@@ -36,6 +39,8 @@ export interface StoredState {
 export interface SessionRecord {
   readonly clientId: string
   readonly username?: string
+  /** What the ACL asked of the certificate of its last connection. */
+  readonly certificate?: CertificateFacts
   readonly version: Version
   /** `listenerKey` of the listener of its last connection. */
   readonly listener?: string
@@ -43,6 +48,8 @@ export interface SessionRecord {
   readonly expiryInterval: number
   /** When it ends, milliseconds since 1970; absent while it is connected or when it never ends. */
   readonly expiresAt?: number
+  /** When its connection ended, milliseconds since 1970; absent while it is connected. */
+  readonly leftAt?: number
   readonly will?: StoredWill
 }
 
@@ -99,8 +106,11 @@ export interface QueueEntry {
 }
 
 export type Change =
-  /** Makes it or replaces what is known of it; subscriptions and queue stay. */
-  | { readonly kind: 'session'; readonly session: SessionRecord }
+  /**
+   * Makes it or replaces what is known of it; subscriptions and queue stay. `lastPacketId`: of a session that comes from another store,
+   * where it was given to messages that are no more.
+   */
+  | { readonly kind: 'session'; readonly session: SessionRecord; readonly lastPacketId?: number }
   /** With all that belongs to it. */
   | { readonly kind: 'drop'; readonly clientId: string }
   /** Replaces one of the same filter and group. */
@@ -108,6 +118,8 @@ export type Change =
   | { readonly kind: 'unsubscribe'; readonly clientId: string; readonly filter: string; readonly group?: string }
   /** One message into several queues. With a store that has `load`, also without entries: there may be sessions the engine doesn't know. */
   | { readonly kind: 'enqueue'; readonly message: Message; readonly entries: readonly QueueEntry[] }
+  /** Its PUBLISH went out; said when its connection ends. Nobody waits for it. */
+  | { readonly kind: 'sent'; readonly entry: QueueEntry }
   /** PUBREC came for it. */
   | { readonly kind: 'received'; readonly entry: QueueEntry }
   /** PUBACK or PUBCOMP came for it, or it was dropped. */

@@ -53,6 +53,40 @@ t.test('a DISCONNECT that is sent is told with its reason code', async t => {
   t.equal(line('disconnectSent', { clientId, reasonCode: 142 }), 'debug: Sending DISCONNECT to press-7 (rc142)')
 })
 
+t.test('denials are summed up, those of which there are most', async t => {
+  const nothing = { publishes: 0, deliveries: 0, wills: 0, subscriptions: 0 }
+  const rules = [
+    { ...nothing, why: 'deny rule "topic deny a" at acl:3', publishes: 2, deliveries: 1, wills: 1, subscriptions: 2 },
+    { ...nothing, why: 'no rule allows it', publishes: 1, deliveries: 2, wills: 2, subscriptions: 1 }
+  ]
+  const { type, text } = logEvents.deniedInAll
+  t.equal(type, 'information')
+  const lines = [
+    'Denied by the ACL since the start:',
+    '\tdeny rule "topic deny a" at acl:3: 2 publishes, 1 delivery, 1 will, 2 subscriptions',
+    '\tno rule allows it: 1 publish, 2 deliveries, 2 wills, 1 subscription'
+  ]
+  t.same(text({ rules, more: 0 }), lines)
+  t.same(text({ rules: [], more: 2 }), [lines[0], '\tand by 2 more rules'])
+})
+
+t.test('what a shadow ACL says otherwise reads like a denial', async t => {
+  const fields = { clientId, username: 'ann', topic: 'plant/a', why: 'no rule allows it' }
+  t.equal(
+    line('shadowDenies', { ...fields, what: 'publish' }),
+    "notice: Shadow ACL would deny PUBLISH from press-7 ('plant/a'): user 'ann', no rule allows it."
+  )
+  t.equal(
+    line('shadowDenies', { clientId, topic: 'plant/a', what: 'will', why: 'no rule allows it' }),
+    "notice: Shadow ACL would deny will of press-7 ('plant/a'): no username, no rule allows it."
+  )
+  const why = 'rule "topic read plant/#" at new.acl:2'
+  t.equal(
+    line('shadowAllows', { ...fields, what: 'delivery', why }),
+    `notice: Shadow ACL would allow delivery of 'plant/a' to press-7: user 'ann', ${why}.`
+  )
+})
+
 t.test('lines of our own', async t => {
   const why = 'rule "topic deny plant/#" at acl:12'
   t.equal(

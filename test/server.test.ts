@@ -1,15 +1,17 @@
 // The broker as a library: started, reloaded and closed inside somebody's process.
 
+import { createHook } from 'node:async_hooks'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { createServer, ProblemsError } from '../dist/index.js'
+import { createServer, ProblemsError, type ReloadReport } from '../dist/index.js'
 import { portOf } from './helpers/bare-broker.js'
 import { freePort, must } from './helpers/command.js'
 import { type ConnectOptions, connectMqtt, type MqttClient } from './helpers/mqtt.js'
 import { hasNoDelay } from './helpers/socket-option.js'
+import { until } from './helpers/until.js'
 
 const quiet = { verbosity: 'quiet' } as const
 
@@ -25,7 +27,7 @@ async function startWith(t: Test, lines: string, more = '') {
     port,
     async reload(lines: string) {
       write(lines)
-      const problems = await server.reload()
+      const { problems } = await server.reload()
       t.same(
         problems.filter(({ severity }) => severity === 'error'),
         []
@@ -51,14 +53,32 @@ t.test('a configuration is started, read again and closed', async t => {
   await must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${port}`, '-q', '1', '-t', 't', '-m', 'x'])
 
   writeFileSync(join(dir, 'acl'), 'nonsense\n')
-  t.match(await server.reload(), [{ severity: 'error', code: 'ERR_ACL_SYNTAX', at: { line: 1 } }])
+  t.match(await server.reload(), { applied: false, problems: [{ severity: 'error', code: 'ERR_ACL_SYNTAX', at: { line: 1 } }] })
   writeFileSync(join(dir, 'acl'), 'topic read #\n')
-  t.same(await server.reload(), [])
+  t.match(await server.reload(), { applied: true, problems: [] })
 
   await Promise.all([server.close(), server.close()])
   writeFileSync(file, 'nonsense\n')
-  t.same(await server.reload(), [], 'a reload after the end does nothing, and reads nothing')
+  t.match(await server.reload(), { applied: false, problems: [] }, 'a reload after the end does nothing, and reads nothing')
   await t.rejects(must(t, 'mosquitto_pub', ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't', '-m', 'x']))
+})
+
+t.test('a program asks and acts without a socket', async t => {
+  const { server, port } = await startWith(t, '#!admin_socket none\n')
+  const { client } = await login(t, port, { clientId: 'press-7', clean: false, properties: { sessionExpiryInterval: 60 } })
+  await client.subscribe('plant/#', 1)
+  const clientIds = async (): Promise<string[]> => {
+    const found: string[] = []
+    for await (const { clientId } of server.admin.clients({ match: 'press-*', connected: true })) found.push(clientId)
+    return found
+  }
+  t.same(await clientIds(), ['press-7'])
+  for await (const subscription of server.admin.subscriptions({ topic: 'plant/1' }))
+    t.match(subscription, { clientId: 'press-7', mayRead: true })
+  t.same(await server.admin.kick('press-7', { forget: true }), { disconnected: true, forgotten: true })
+  t.match(await client.next('disconnect'), { reasonCode: 0x98 })
+  t.equal(await server.admin.queue('press-7'), undefined)
+  await t.rejects(server.admin.clearRetained('$SYS/#'), TypeError)
 })
 
 t.test('a reload that the end overtakes applies nothing and opens no log file again', async t => {
@@ -70,7 +90,7 @@ t.test('a reload that the end overtakes applies nothing and opens no log file ag
   // It begins in this turn of the event loop, and no file is read before the next one.
   while (!readFileSync(log, 'utf8').includes('Reloading')) await undefined
   await server.close()
-  t.same(await reloading, [])
+  t.match(await reloading, { applied: false, problems: [] })
   t.match(readFileSync(log, 'utf8'), /Reloading config\.\n.* terminating\n$/)
 })
 
@@ -82,6 +102,42 @@ t.test('what a person wrote wrong rejects with every problem and its place', asy
   )
   t.ok(error instanceof ProblemsError)
   t.match(error, { code: 'ERR_CONF_UNKNOWN', problems: [{ at: { file, line: 2 } }, { at: { file, line: 3 } }] })
+})
+
+t.test('a text is the path of a file, and an option that belongs elsewhere is refused', async t => {
+  const file = join(t.testdir(), 'm.conf')
+  writeFileSync(file, `listener ${await freePort()} 127.0.0.1\nlog_type none\n`)
+  const server = await createServer(file)
+  t.equal(server.config.file, file)
+  await server.close()
+  const misplaced = { ...quiet, listeners: [{ port: 0 }], acl_file: 'acl' }
+  await t.rejects(createServer(misplaced), {
+    code: 'ERR_CONF_UNKNOWN',
+    message: "'listeners' is no option of createServer: what mosquitto.conf says belongs into 'config'.",
+    problems: [{ at: { file: 'options.listeners' } }, { at: { file: 'options.acl_file' } }]
+  })
+})
+
+t.test('a broker that could not make its certificate, and so was never started, does not try it later', async t => {
+  const long = new Set<number>()
+  let seen = 0
+  const hook = createHook({
+    init: (id, type, _, resource) => {
+      if (type !== 'Timeout' || Number(Reflect.get(resource, '_idleTimeout')) < 3_600_000) return
+      long.add(id)
+      seen += 1
+    },
+    destroy: id => long.delete(id)
+  }).enable()
+  t.teardown(() => hook.disable())
+  const file = join(t.testdir(), 'm.conf')
+  writeFileSync(
+    file,
+    `#!tls_dns_list localhost\n#!enrolment_ca no.crt no.key\nlistener ${await freePort()} 127.0.0.1\nallow_anonymous true\n`
+  )
+  await t.rejects(createServer({ config: file, ...quiet }), ProblemsError)
+  t.ok(seen > 0)
+  await until(() => long.size === 0)
 })
 
 t.test('when one listener cannot be opened, those before it are closed again', async t => {
@@ -196,4 +252,30 @@ t.test('each listener promises its own max_topic_alias', async t => {
   ] as const) {
     t.equal((await login(t, at, { clientId: `c${at}` })).connack.properties?.topicAliasMaximum, maximum)
   }
+})
+
+t.test('onReload hears of each reload that was one, and what it throws is its own matter', async t => {
+  const dir = t.testdir({ acl: 'topic a\n' })
+  const [file, acl] = [join(dir, 'm.conf'), join(dir, 'acl')]
+  writeFileSync(file, `#!watch_files true\nallow_anonymous true\nlistener ${await freePort()} 127.0.0.1\nacl_file ${acl}\n`)
+  const reports: ReloadReport[] = []
+  const onReload = (report: ReloadReport) => {
+    reports.push(report)
+    throw new Error('not mine')
+  }
+  const server = await createServer({ config: file, ...quiet, onReload })
+  t.teardown(() => server.close())
+  t.same(await server.reload(), reports[0])
+  writeFileSync(acl, 'topic b\n')
+  await until(() => reports.length > 1)
+  writeFileSync(acl, 'nonsense\n')
+  await until(() => reports.length > 2)
+  t.match(reports, [
+    { applied: true, changed: [] },
+    { applied: true, changed: [{ option: 'acl_file', file: acl, of: 'rule', added: 1, removed: 1 }] },
+    { applied: false, problems: [{ code: 'ERR_ACL_SYNTAX' }] }
+  ])
+  await server.close()
+  await server.reload()
+  t.equal(reports.length, 3)
 })

@@ -12,32 +12,44 @@ import t from 'tap'
 const layers: readonly [layer: number, files: RegExp][] = [
   [
     0,
-    /^(account|blanks|errors|pem|topic|version|log-events)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$|^protocol\/(packets|reason-codes)\.ts$/
+    /^(account|blanks|errors|pem|permissions|printable|topic|version|words|log-events|reload-report)\.ts$|^config\/types\.ts$|^auth\/identity\.ts$|^protocol\/(packets|reason-codes)\.ts$/
   ],
-  [1, /^(message|reload|storage)\.ts$|^(config|auth|protocol)\/|^pki\/(library|names|profiles|authority|x509)\.ts$/],
+  [
+    1,
+    /^(message|reload|storage)\.ts$|^(admin|config|auth|protocol)\/|^pki\/(library|names|profiles|authority|device|est|extensions|keys|pkcs12|record|request|revocation-entries|use-notes|x509)\.ts$/
+  ],
   [1, /^broker\/(deadlines|match-cache|retained|router|stats|sys-topics)\.ts$/],
-  [2, /^(snapshot|log|log-sinks|keylog)\.ts$|^(session|store|net)\/|^pki\/(files|development)\.ts$/],
+  [
+    2,
+    /^(files|snapshot|log|log-sinks|keylog)\.ts$|^(session|store|net|watch)\/|^pki\/(ca|certificate-keeper|development|enrolment|files|invitations|listing|lock|own-certificate|presented|record-file)\.ts$/
+  ],
   [3, /^broker\//],
-  [4, /^(server|enforcement)\.ts$/],
+  [4, /^(server|enforcement|listeners|changes|enrolment-door|expiry-report)\.ts$|^(check|doctor)\//],
   [5, /^index\.ts$|^cli\//]
 ]
 
 /** Foreign packages and the files that may import them. */
 const homes: Readonly<Record<string, RegExp>> = {
-  aedes: /^broker\/(aedes-packets|broker|client|hooks|standalone)\.ts$/,
+  aedes: /^broker\/(aedes-packets|audience|broker|client|events|hooks|standalone)\.ts$/,
+  'classic-level': /^store\/level\.ts$/,
   ioredis: /^store\/redis\.ts$/,
   'aedes-persistence-redis': /^store\/redis\.ts$/,
   pino: /^log\.ts$/,
   strftime: /^log\.ts$/,
   'hash-wasm': /^auth\/password-worker\.ts$/,
+  '@peculiar/asn1-cms': /^pki\/library\.ts$/,
+  '@peculiar/asn1-schema': /^pki\/library\.ts$/,
+  '@peculiar/asn1-x509': /^pki\/library\.ts$/,
   '@peculiar/x509': /^pki\/library\.ts$/,
+  asn1js: /^pki\/pkcs12\.ts$/,
+  pkijs: /^pki\/pkcs12\.ts$/,
   'reflect-metadata': /^pki\/library\.ts$/
 }
 
 /** Files beyond its home that may name a package's types: `import type`, of which nothing is left when the broker runs. */
 const typesOf: Readonly<Record<string, RegExp>> = {
   // What stands between our engine and whoever embeds an Aedes: its packets, hooks, events and options.
-  aedes: /^broker\/(aedes-packets|client|hooks|standalone)\.ts$/
+  aedes: /^broker\/(aedes-packets|audience|client|events|hooks|standalone)\.ts$/
 }
 
 /** Engines get values and give values: no file, socket or process. The exceptions say why. */
@@ -45,18 +57,39 @@ const forbiddenInEngines = /^node:(fs|net|tls|http|https|dgram|child_process|wor
 const engineExceptions: Readonly<Record<string, string>> = {
   'pki/names.ts': 'node:net for isIP, a pure function',
   'auth/hash-threads.ts': 'hashing belongs into threads of its own',
-  'auth/password-worker.ts': 'is such a thread'
+  'auth/password-worker.ts': 'is such a thread',
+  'auth/revocation-thread.ts': 'long lists belong into a thread of their own',
+  'auth/revocation-worker.ts': 'is such a thread'
 }
 
 /** Edges between rooms of one layer, each with its reason. */
 const sideways: Readonly<Record<string, string>> = {
   'log.ts -> log-sinks.ts': 'one room without a folder',
-  'server.ts -> enforcement.ts': 'one room without a folder',
+  'server.ts -> listeners.ts': 'one room without a folder',
+  'server.ts -> enrolment-door.ts': 'one room without a folder',
+  'server.ts -> changes.ts': 'one room without a folder',
+  'server.ts -> expiry-report.ts': 'one room without a folder',
+  'expiry-report.ts -> listeners.ts': 'one room without a folder',
+  'listeners.ts -> enforcement.ts': 'one room without a folder',
+  'reload.ts -> config/difference.ts': 'which options changed',
+  'reload.ts -> config/options.ts': 'which of them wait for a restart',
+  'pki/revocation-entries.ts -> auth/der.ts': 'takes the list apart that it adds entries to',
+  'pki/request.ts -> auth/der.ts': 'bounds a request before the library reads it',
   'message.ts -> protocol/frames.ts': 'a message keeps the bytes that were made of it for one receiver, for all',
   'storage.ts -> message.ts': 'what a store keeps',
   'broker/router.ts -> storage.ts': 'what a subscription is, for everybody',
   'broker/retained.ts -> message.ts': 'what is retained',
-  'snapshot.ts -> net/tls.ts': 'what a TLS listener works with is part of the snapshot'
+  'snapshot.ts -> net/tls.ts': 'what a TLS listener works with is part of the snapshot',
+  'snapshot.ts -> net/psk.ts': 'and what one with pre-shared keys works with',
+  'check/examine.ts -> enrolment-door.ts': 'whether the CA of the enrolment listener can sign',
+  'check/report.ts -> enforcement.ts': 'what the log says of a listener, for people who ask before',
+  'watch/places.ts -> files.ts': 'which names count in a folder',
+  'watch/folder-watch.ts -> files.ts': 'which names count in a folder',
+  'watch/file-watch.ts -> files.ts': 'what was read is compared with what is there',
+  'net/enrolment-server.ts -> pki/enrolment.ts': 'HTTPS before what it asks, which may be asked in other ways',
+  'snapshot.ts -> files.ts': 'reads every file of the snapshot',
+  'net/tls.ts -> files.ts': 'reads those of a TLS listener',
+  'net/crl-file.ts -> files.ts': 'reads its revocation lists'
 }
 
 interface Source {

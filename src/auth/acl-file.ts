@@ -4,13 +4,16 @@
 import { trimBlanksEnd, trimBlanksStart } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 import { isTopicFilter } from '../topic.js'
+import { withinOneEdit } from '../words.js'
+import { isVariable, variableNames } from './pattern-variables.js'
 
 export const aclAccesses = ['read', 'write', 'readwrite', 'deny'] as const
 export type AclAccess = (typeof aclAccesses)[number]
 
 /** One `topic` or `pattern` line. */
 export interface AclRule {
-  readonly kind: 'topic' | 'pattern'
+  /** `#!pattern` is a line of ours: a comment to Mosquitto. */
+  readonly kind: 'topic' | 'pattern' | '#!pattern'
   readonly access: AclAccess
   readonly filter: string
   /** The `user` a `topic` line stands under; absent: clients without a username. A `pattern` is for everybody and has none. */
@@ -51,13 +54,15 @@ interface OpenAcl {
 
 const lineFeed = 0x0a
 const numberSign = 0x23
+const exclamationMark = 0x21
 const pemHeader = Buffer.from('-----BEGIN')
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
   // Before decoding: a comment may be in any encoding.
-  if (bytes[0] === numberSign) return
+  if (bytes[0] === numberSign && bytes[1] !== exclamationMark) return
   const text = decode(bytes)
+  if (bytes[0] === numberSign && !isOwnLine(text, at, acl)) return
   if (text === undefined || text.includes('\0')) {
     const found = text === undefined ? 'bytes that are not UTF-8' : 'a NUL character'
     fail(acl, at, `Invalid line in acl_file "${acl.file}": it holds ${found}, which no topic or username can.`)
@@ -75,10 +80,25 @@ function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
     case 'pattern':
       parseRule(keyword, rest, at, acl)
       return
+    case '#!pattern':
+      // Indented it is no comment to Mosquitto, which would not start.
+      if (bytes[0] !== numberSign) break
+      parseRule(keyword, rest, at, acl)
+      return
   }
   // Mosquitto repeats the spaces before the word: ` #` is a comment that does not begin in the first column.
   const [indent = ''] = /^ */.exec(line) ?? []
   fail(acl, at, `Invalid line in acl_file "${acl.file}": ${indent}${excerpt(keyword)}.`)
+}
+
+// Anything else behind `#!` is a comment, but for what looks like a slip.
+function isOwnLine(text: string | undefined, at: Location, acl: OpenAcl): boolean {
+  const [, written = ''] = /^#!\s*(\S*)/.exec(text ?? '') ?? []
+  if (text?.startsWith('#!pattern ') || text === '#!pattern') return true
+  const word = written.toLowerCase()
+  const isSlip = withinOneEdit(word, 'pattern') || word === 'topic' || word === 'user'
+  if (isSlip) warn(acl, at, `A line '#!' with '${excerpt(written)}' is a comment: a line of ours is written '#!pattern'.`)
+  return false
 }
 
 function parseUser(rest: string, at: Location, acl: OpenAcl): void {
@@ -107,9 +127,18 @@ function parseRule(kind: AclRule['kind'], rest: string, at: Location, acl: OpenA
     fail(acl, at, `Invalid ACL topic "${excerpt(filter)}" in acl_file "${acl.file}".`)
     return
   }
+  if (kind === '#!pattern' && !checkVariables(filter, at, acl)) return
   warnOfDeadText(kind, filter, at, acl)
   const section = kind === 'topic' && acl.username !== undefined ? { username: acl.username } : {}
   acl.rules.push(Object.freeze({ kind, access, filter, ...section, at }))
+}
+
+// Nobody has such lines from before, so that what is put nowhere can be refused instead of never matching.
+function checkVariables(filter: string, at: Location, acl: OpenAcl): boolean {
+  const wrong = filter.split('/').find(level => level.includes('%') && !isVariable(level))
+  if (wrong === undefined) return true
+  fail(acl, at, `Invalid '#!pattern' "${excerpt(filter)}": '${excerpt(wrong)}' is none of ${variableNames}, which stand for whole levels.`)
+  return false
 }
 
 // Accepted by Mosquitto and by us, but surely not what was meant.

@@ -3,38 +3,51 @@
 import { formatLocation } from '../errors.js'
 import { matchesFilter, startsWithDollar } from '../topic.js'
 import type { AclAccess, AclRule } from './acl-file.js'
-import type { Identity } from './identity.js'
+import type { CertificateFacts, Identity } from './identity.js'
+import { factAsked, matchesVariable } from './pattern-variables.js'
 
 /** `write`: publishing, also of a will. `read`: delivery, also of a retained message. */
 export type Access = 'read' | 'write' | 'subscribe' | 'unsubscribe'
 
 /** Shared and frozen: the same question gives the same object. */
-export type Decision =
-  | { readonly allowed: boolean; readonly reason: 'rule'; readonly rule: AclRule }
-  | { readonly allowed: boolean; readonly reason: Exclude<Reason, 'rule'>; readonly rule?: never }
+export type Decision = Verdict &
+  ({ readonly reason: 'rule'; readonly rule: AclRule } | { readonly reason: Exclude<Reason, 'rule'>; readonly rule?: never })
+
+interface Verdict {
+  readonly allowed: boolean
+  /** What the file of `#!acl_shadow` says, where it says otherwise. */
+  readonly shadow?: Decision
+}
 
 /** What one listener enforces: an acl_file, or one of the two constants below. */
 export type Acl = AclOfFile | { readonly kind: 'open' } | { readonly kind: 'closed' }
 
-interface AclOfFile {
+export interface AclOfFile {
   readonly kind: 'file'
   /** By username. A Map, so that a client called `__proto__` is a name like any other. */
   readonly sections: ReadonlyMap<string, readonly Entry[]>
   readonly anonymous: readonly Entry[]
   readonly patterns: readonly PatternEntry[]
+  /** What its `#!pattern` lines ask of the client certificate. */
+  readonly facts: ReadonlySet<keyof CertificateFacts>
+  /** Levels of the longest filter. */
+  readonly depth: number
 }
 
-interface Entry {
+/** A line of the file. */
+export interface Entry {
   readonly filter: string
+  /** `+`, `#`, and in a pattern its variables, stand for themselves: a valid filter has none of the first two as text. */
+  readonly levels: readonly string[]
   /** No bit: a deny rule. */
   readonly rights: number
   readonly decision: Decision
 }
 
 interface PatternEntry extends Entry {
-  /** `+`, `#`, `%c` and `%u` stand for themselves: a valid filter has none of the first two as text. */
-  readonly levels: readonly string[]
   readonly namesUser: boolean
+  /** `#!pattern`: it has more variables than Mosquitto's two. */
+  readonly isOwn: boolean
 }
 
 /** No acl_file: everything but the `$` topics that belong to the broker. */
@@ -57,8 +70,12 @@ const outcomes = {
   'dangerous-client-id': { allowed: false, sentence: 'the client id holds + or #, and the ACL file has patterns' }
 } as const satisfies Record<string, { allowed: boolean; sentence: string }>
 
-type Outcome = keyof typeof outcomes
+export type Outcome = keyof typeof outcomes
 export type Reason = 'rule' | Outcome
+
+export function isOutcome(text: string): text is Outcome {
+  return Object.hasOwn(outcomes, text)
+}
 
 const outcome = (reason: Outcome): Decision => Object.freeze({ allowed: outcomes[reason].allowed, reason })
 const noRule = outcome('no-rule')
@@ -66,13 +83,13 @@ const noSection = outcome('no-section')
 const noAclFile = outcome('no-acl-file')
 const noListener = outcome('no-listener')
 const noClientId = outcome('no-client-id')
-const subscribing = outcome('subscribe')
+export const subscribing = outcome('subscribe')
 const sysWrite = outcome('sys-write')
 const shareName = outcome('share-name')
 const dangerousUsername = outcome('dangerous-username')
 const dangerousClientId = outcome('dangerous-client-id')
 
-const readBit = 1
+export const readBit = 1
 const writeBit = 2
 const rightsOf: Readonly<Record<AclAccess, number>> = { read: readBit, write: writeBit, readwrite: readBit | writeBit, deny: 0 }
 
@@ -83,11 +100,14 @@ export function compileAcl(rules: readonly AclRule[]): Acl {
   const patterns: PatternEntry[] = []
   // Deny rules are tried first, whatever their place in the file.
   for (const rule of [...rules.filter(isDeny), ...rules.filter(rule => !isDeny(rule))]) {
-    if (rule.kind === 'pattern') patterns.push(patternEntry(rule))
+    if (rule.kind !== 'topic') patterns.push(patternEntry(rule))
     else if (rule.username === undefined) anonymous.push(entry(rule))
     else sectionOf(sections, rule.username).push(entry(rule))
   }
-  return Object.freeze({ kind: 'file', sections, anonymous, patterns })
+  const depth = rules.reduce((most, { filter }) => Math.max(most, filter.split('/').length), 0)
+  const asked = patterns.flatMap(({ isOwn, levels }) => (isOwn ? levels.map(factAsked) : []))
+  const facts = new Set(asked.filter(fact => fact !== undefined))
+  return Object.freeze({ kind: 'file', sections, anonymous, patterns, facts, depth })
 }
 
 /** May this client do this with this topic, and why? The order of questions is Mosquitto's. */
@@ -121,7 +141,7 @@ const bridgeState = '$SYS/broker/connection/+/state'
 // The user's own lines come first: they beat every pattern, also a `pattern deny`.
 function decideByFile(acl: AclOfFile, identity: Identity, right: number, topic: string): Decision {
   const { username, clientId } = identity
-  const section = username === undefined ? acl.anonymous : acl.sections.get(username)
+  const section = sectionFor(acl, identity)
   if (section !== undefined) {
     for (const { rights, filter, decision } of section) {
       if ((rights === 0 || (rights & right) !== 0) && matchesFilter(filter, topic)) return decision
@@ -139,8 +159,13 @@ function decideByFile(acl: AclOfFile, identity: Identity, right: number, topic: 
   return noRule
 }
 
+/** The lines that are this client's own; undefined: it has none. */
+export function sectionFor({ sections, anonymous }: AclOfFile, { username }: Identity): readonly Entry[] | undefined {
+  return username === undefined ? anonymous : sections.get(username)
+}
+
 // A name that holds `/` never matches: it is compared with one level.
-function matchesPattern({ filter, levels }: PatternEntry, identity: Identity, topic: string): boolean {
+function matchesPattern({ filter, levels, isOwn }: PatternEntry, identity: Identity, topic: string): boolean {
   if (startsWithDollar(filter) !== startsWithDollar(topic)) return false
   let start = 0
   for (const level of levels) {
@@ -148,19 +173,22 @@ function matchesPattern({ filter, levels }: PatternEntry, identity: Identity, to
     if (start > topic.length) return false
     const slash = topic.indexOf('/', start)
     const end = slash === -1 ? topic.length : slash
-    if (level !== '+' && !matchesLevel(level, identity, topic, start, end)) return false
+    if (level !== '+' && !matchesLevel(level, isOwn, identity, topic, start, end)) return false
     start = end + 1
   }
   return start > topic.length
 }
 
-function matchesLevel(level: string, { clientId, username }: Identity, topic: string, start: number, end: number): boolean {
+function matchesLevel(level: string, isOwn: boolean, identity: Identity, topic: string, start: number, end: number): boolean {
+  const { clientId, username } = identity
   switch (level) {
     case '%c':
       return isLevel(clientId, topic, start, end)
     case '%u':
       return username !== undefined && username !== '' && isLevel(username, topic, start, end)
     default:
+      // A level of ours that holds `%` is a variable: others were refused with the file.
+      if (isOwn && level.startsWith('%')) return matchesVariable(level, identity, topic, start, end)
       return isLevel(level, topic, start, end)
   }
 }
@@ -169,7 +197,7 @@ function isLevel(text: string, topic: string, start: number, end: number): boole
   return end - start === text.length && topic.startsWith(text, start)
 }
 
-function hasWildcard(name: string): boolean {
+export function hasWildcard(name: string): boolean {
   return name.includes('+') || name.includes('#')
 }
 
@@ -187,10 +215,10 @@ function sectionOf(sections: Map<string, Entry[]>, username: string): Entry[] {
 
 function entry(rule: AclRule): Entry {
   const decision = Object.freeze({ allowed: !isDeny(rule), reason: 'rule', rule } as const)
-  return { filter: rule.filter, rights: rightsOf[rule.access], decision }
+  return { filter: rule.filter, levels: rule.filter.split('/'), rights: rightsOf[rule.access], decision }
 }
 
 // Mosquitto looks for the letters anywhere: a pattern that names `%u` is not for clients without a username, even where it is plain text.
 function patternEntry(rule: AclRule): PatternEntry {
-  return { ...entry(rule), levels: rule.filter.split('/'), namesUser: rule.filter.includes('%u') }
+  return { ...entry(rule), namesUser: rule.filter.includes('%u'), isOwn: rule.kind === '#!pattern' }
 }

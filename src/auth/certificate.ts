@@ -58,6 +58,17 @@ export function readCertificate(der: Buffer): CertificateFields {
   }
 }
 
+/** The parts of a certificate's DER that name its owner. Throws a DerError when it is none. */
+export function certificateParts(der: Buffer): { readonly subject: Buffer; readonly extensions: readonly DerElement[] } {
+  const [signed] = childrenOf(readElement(der))
+  const fields = childrenOf(signed).filter(({ tag }) => tag !== tags.context(0))
+  const extensions = fields.find(({ tag }) => tag === tags.context(3))
+  return {
+    subject: encodedName(contentOf(signed, tags.sequence), fields[4]),
+    extensions: extensions === undefined ? [] : childrenOf(childrenOf(extensions, tags.context(3))[0])
+  }
+}
+
 /** The client certificate of a connection. `chain` is what lies between it and its CA. */
 export function clientCertificate(x509: X509Certificate, chain: readonly Buffer[] = []): ClientCertificate {
   const fields = readCertificate(x509.raw)
@@ -72,6 +83,11 @@ export function clientCertificate(x509: X509Certificate, chain: readonly Buffer[
     raw: x509.raw,
     ...(chain.length > 0 && { chain })
   }
+}
+
+/** The day, in UTC: `2026-01-02`. */
+export function dateOf(date: Date): string {
+  return date.toISOString().slice(0, 10)
 }
 
 function encodedName(container: Buffer, name: DerElement | undefined): Buffer {

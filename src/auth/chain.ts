@@ -1,5 +1,6 @@
-// Our own way from a certificate to a CA. It never lets anybody in (that yes is Node's alone): it names the issuer for the revocation
-// check, and says whether a connection that Node once authorized still stands after its CA set, or the date, has changed.
+// Our own way from a certificate to a CA. It names the issuer for the revocation check, and says whether a connection that Node once
+// authorized still stands after its CA set, or the date, has changed. Alone it lets nobody in: where Node's yes is missing because dates
+// are forgiven, path-rules.ts asks what Node would have asked as well.
 
 import type { X509Certificate } from 'node:crypto'
 import { type CertificateFields, readCertificate } from './certificate.js'
@@ -40,6 +41,11 @@ export class TrustStore {
     return this.#bySubject.get(subjectKey) ?? []
   }
 
+  /** The same one, of which nobody has read the fields yet. */
+  find({ raw }: X509Certificate): Certificate | undefined {
+    return this.certificates.find(({ x509 }) => x509.raw.equals(raw))
+  }
+
   has({ x509, fields }: Certificate): boolean {
     return this.named(fields.subjectKey).some(other => other.x509.raw.equals(x509.raw))
   }
@@ -65,7 +71,7 @@ export function buildChain(leaf: Certificate, intermediates: readonly Certificat
       if (path.length >= maxLength || path.includes(candidate) || checks === 0) continue
       checks -= 1
       if (!hasSigned(candidate, last)) continue
-      const fault = faultOf(candidate, path.length - 1, now)
+      const fault = faultOf(candidate, countBelow(path), now)
       if (fault !== undefined) {
         broken = { fault, by: candidate }
         continue
@@ -101,6 +107,11 @@ export function isSelfSigned(certificate: Certificate): boolean {
   const answer = hasSigned(certificate, certificate)
   selfSigned.set(x509, answer)
   return answer
+}
+
+// CAs that bear their issuer's name, as where a CA has changed its key, don't count [RFC 5280, 4.2.1.9].
+function countBelow(path: readonly Certificate[]): number {
+  return path.slice(1).filter(({ fields }) => fields.subjectKey !== fields.issuerKey).length
 }
 
 function faultOf(ca: Certificate, casBelow: number, now: Date): CaFault | undefined {

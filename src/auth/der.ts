@@ -48,6 +48,30 @@ export function readElement(bytes: Buffer, offset = 0): DerElement {
   return { tag, content: bytes.subarray(begin, end), start: offset, end }
 }
 
+/** Where the content of the element at `offset` begins, which must carry this tag: without a value of its own, for very many elements. */
+export function contentStart(bytes: Buffer, offset: number, tag: number): number {
+  const found = byteAt(bytes, offset)
+  if (found !== tag) throw new DerError(`tag ${found} found where ${tag} belongs`)
+  const first = byteAt(bytes, offset + 1)
+  return offset + 2 + (first >= 0x80 ? first & 0x7f : 0)
+}
+
+/** The first byte behind the element at `offset`, which must end at `limit` or before. */
+export function elementEnd(bytes: Buffer, offset: number, limit: number): number {
+  if ((byteAt(bytes, offset) & 0x1f) === 0x1f) throw new DerError('multi-byte tag')
+  let length = byteAt(bytes, offset + 1)
+  let begin = offset + 2
+  if (length >= 0x80) {
+    const count = length & 0x7f
+    if (count === 0 || count > 4) throw new DerError('length out of range')
+    length = 0
+    for (let i = 0; i < count; i += 1) length = length * 256 + byteAt(bytes, begin + i)
+    begin += count
+  }
+  if (begin + length > limit) throw new DerError('element ends behind its container')
+  return begin + length
+}
+
 /** All elements inside, in order. */
 export function* elements(content: Buffer): Generator<DerElement> {
   for (let offset = 0; offset < content.length; ) {

@@ -76,7 +76,12 @@ export function formatName(name: Buffer): string {
  * none: a second CN must not step in. BMPString and UniversalString never do, whose bytes could read as another name.
  */
 export function firstCommonName(name: Buffer): string | undefined {
-  const first = attributesOf(name).find(({ type }) => type === commonName)
+  return firstAttribute(name, commonName)
+}
+
+/** The same of any attribute, by its object identifier. */
+export function firstAttribute(name: Buffer, identifier: string): string | undefined {
+  const first = attributesOf(name).find(({ type }) => type === identifier)
   const width = first && stringTypes.get(first.value.tag)
   if (first === undefined || (width !== 0 && width !== 1)) return undefined
   const { content } = first.value

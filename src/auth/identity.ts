@@ -32,11 +32,58 @@ export interface Connection extends Peer {
     readonly version: string
     readonly cipher: string
     readonly certificate?: ClientCertificate
+    readonly psk?: PskIdentity
   }
+}
+
+/** Who has proven to have a pre-shared key. */
+export interface PskIdentity {
+  readonly identity: string
+  /** Tells that key from another; it is not the key. */
+  readonly mark: Buffer
+}
+
+/**
+ * What `#!pattern` lines ask of a client certificate. Nothing here is empty or holds `/`, `+` or `#`, and nothing is here that no line asks
+ * for.
+ */
+export interface CertificateFacts {
+  /** The first O of the subject. */
+  readonly organization?: string
+  /** The first OU. */
+  readonly organizationalUnit?: string
+  /** As `openssl x509 -serial` prints it. */
+  readonly serial?: string
 }
 
 /** What the ACL decides about. */
 export interface Identity {
   readonly clientId: string
   readonly username?: string
+  /** Absent: there is no certificate, or no line of the ACL asks for anything that it says. */
+  readonly certificate?: CertificateFacts
+}
+
+/** Has the one the rights of the other, as far as a name and a certificate give them? Asked for each message: allocates nothing. */
+export function hasSameRights(one: Omit<Identity, 'clientId'> | undefined, other: Omit<Identity, 'clientId'> | undefined): boolean {
+  const a = one?.certificate
+  const b = other?.certificate
+  return (
+    one?.username === other?.username &&
+    a?.organization === b?.organization &&
+    a?.organizationalUnit === b?.organizationalUnit &&
+    a?.serial === b?.serial
+  )
+}
+
+/** Facts as a store gives them back; undefined: there are none. */
+export function readCertificateFacts(value: unknown): CertificateFacts | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { organization, organizationalUnit, serial }: Record<string, unknown> = { ...value }
+  const facts = {
+    ...(typeof organization === 'string' && { organization }),
+    ...(typeof organizationalUnit === 'string' && { organizationalUnit }),
+    ...(typeof serial === 'string' && { serial })
+  }
+  return Object.keys(facts).length === 0 ? undefined : facts
 }

@@ -5,7 +5,10 @@ import type { ListenerConfig } from '../config/types.js'
 import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { type Access, type Acl, type Decision, decide } from './acl.js'
-import type { Connection, Identity } from './identity.js'
+import { decideFilter } from './acl-reach.js'
+import { decideBeside } from './acl-shadow.js'
+import { factsOf, fingerprintOf, firstAlternativeName, serialOf } from './certificate-names.js'
+import type { CertificateFacts, ClientCertificate, Connection, Identity } from './identity.js'
 import { formatPasswordHash, type PasswordEntry } from './password-file.js'
 import type { PasswordHasher } from './password-hash.js'
 import { addressGroup, type LoginThrottle } from './throttle.js'
@@ -18,13 +21,13 @@ export interface Credentials {
   readonly password?: Buffer
 }
 
-export type Refusal = 'not-authorised' | 'bad-credentials' | 'busy'
+export type Refusal = 'not-authorised' | 'bad-credentials' | 'client-id' | 'busy'
 
 /** Let in. `credentials` and `hash` are for a later `recheck`; they hold a secret and go into no log. */
 export interface Admitted {
   readonly ok: true
   readonly identity: Identity
-  readonly provenBy: 'anonymous' | 'password' | 'certificate'
+  readonly provenBy: 'anonymous' | 'password' | 'certificate' | 'psk'
   readonly credentials: Credentials
   /** The entry of password_file that the password was found to match. */
   readonly hash?: string
@@ -33,6 +36,8 @@ export interface Admitted {
 export interface Refused {
   readonly ok: false
   readonly refusal: Refusal
+  /** A sentence without its full stop, where the configuration alone decides. */
+  readonly why?: string
 }
 
 export type Admission = Admitted | Refused
@@ -43,11 +48,15 @@ export interface Policy {
   /** The same question about a client that is in, after a reload. Where a password is to be hashed: what does that, when called. */
   recheck(connection: Connection, admitted: Admitted): Admission | (() => Promise<Admission>)
   authorize(identity: Identity, access: Access, topic: string): Decision
+  /** May anything that matches this filter be delivered to this client? */
+  authorizeFilter(identity: Identity, filter: string): Decision
 }
 
 export interface PolicyParts {
   readonly listener: ListenerConfig
   readonly acl: Acl
+  /** Asked beside it, to no effect; absent: there is none. */
+  readonly shadow?: Acl | undefined
   /** The entries of password_file; absent: there is none. */
   readonly passwords?: ReadonlyMap<string, PasswordEntry> | undefined
   /** `clientid_prefixes`: what every client identifier starts with. */
@@ -62,19 +71,54 @@ export interface PolicyParts {
 }
 
 export function buildPolicy(parts: PolicyParts): Policy {
+  const { acl, shadow } = parts
   return Object.freeze({
     authenticate: (connection, credentials) => authenticate(parts, connection, credentials),
     recheck: (connection, admitted) => recheck(parts, connection, admitted),
-    authorize: (identity, access, topic) => decide(parts.acl, identity, access, topic)
+    authorize: shadow === undefined ? (identity, access, topic) => decide(acl, identity, access, topic) : decideBeside(acl, shadow),
+    authorizeFilter: (identity, filter) => decideFilter(acl, identity, filter)
   } satisfies Policy)
 }
 
-const notAuthorised: Refused = Object.freeze({ ok: false, refusal: 'not-authorised' })
-const badCredentials: Refused = Object.freeze({ ok: false, refusal: 'bad-credentials' })
-const busy: Refused = Object.freeze({ ok: false, refusal: 'busy' })
+/** Who a client will be for the ACL. */
+export interface Foreseen {
+  readonly identity: Identity
+  /** It has to prove that with a password: has password_file an entry for it? */
+  readonly hasEntry?: boolean
+}
+
+/**
+ * Who a client would be, or why it is refused, as far as that is known before it comes: for people who ask what it may do. Without a
+ * certificate `username` is the name in it, where the listener takes that one, and its common name where client ids must match that.
+ */
+export function foresee(
+  parts: ClaimParts,
+  { clientId, username, certificate: facts }: Identity,
+  certificate?: ClientCertificate
+): Foreseen | Refused {
+  const { listener, acl } = parts
+  // One that isn't asked for is not shown.
+  const shown = listener.tls?.requireCertificate ? certificate : undefined
+  const bearer =
+    certificate === undefined
+      ? { name: username, commonName: username, facts }
+      : { name: nameInCertificate(listener, shown), commonName: shown?.commonName, facts: shown && factsFor(acl, shown) }
+  const claim = judgeClaim(parts, bearer, { clientId, ...(username !== undefined && { username }) })
+  if (!('ok' in claim)) return { identity: claim.identity, hasEntry: claim.entry !== undefined }
+  return claim.ok ? { identity: claim.identity } : claim
+}
+
+const refuse = (refusal: Refusal, why?: string): Refused => Object.freeze({ ok: false, refusal, ...(why !== undefined && { why }) })
+const notAuthorised = refuse('not-authorised')
+const busy = refuse('busy')
+const wrongPrefix = refuse('not-authorised', 'client ids have to begin as clientid_prefixes says')
+const noCertificateName = refuse('bad-credentials', 'the username is taken from the client certificate, and there is none')
+const noUsername = refuse('not-authorised', 'use_username_as_clientid needs a username')
+const noAnonymous = refuse('not-authorised', 'allow_anonymous is false, and the client has no username')
+const noProof = refuse('not-authorised', 'allow_anonymous is false, and there is no password_file that could prove a username')
 
 async function authenticate(parts: PolicyParts, connection: Connection, credentials: Credentials): Promise<Admission> {
-  const claim = judgeClaim(parts, connection, credentials)
+  const claim = judgeClaim(parts, bearerOf(parts, connection), credentials)
   if ('ok' in claim) return claim
   const { throttle, log, sleep, now } = parts
   const { remoteAddress, remotePort } = connection
@@ -96,7 +140,7 @@ async function authenticate(parts: PolicyParts, connection: Connection, credenti
 // Only a changed entry is hashed for: a client whose entry was written anew with the same password stays, one whose password was changed
 // goes, as with Mosquitto. For that the password of every client that sent one is kept in memory.
 function recheck(parts: PolicyParts, connection: Connection, { credentials, hash }: Admitted): Admission | (() => Promise<Admission>) {
-  const claim = judgeClaim(parts, connection, credentials)
+  const claim = judgeClaim(parts, bearerOf(parts, connection), credentials)
   if ('ok' in claim) return claim
   if (hash !== undefined && claim.entry !== undefined && formatPasswordHash(claim.entry.password) === hash) return admitProven(claim, hash)
   return () => recheckPassword(parts, claim, connection.remoteAddress)
@@ -126,34 +170,66 @@ interface PasswordClaim {
   readonly passwords: ReadonlyMap<string, PasswordEntry>
 }
 
+type ClaimParts = Pick<PolicyParts, 'listener' | 'acl' | 'shadow' | 'passwords' | 'clientIdPrefix'>
+
+/** What the transport says of who is at its other end. */
+interface Bearer {
+  /** The username that the listener takes from it. */
+  readonly name: string | undefined
+  /** Of the certificate. */
+  readonly commonName: string | undefined
+  readonly facts: CertificateFacts | undefined
+  readonly hasKey?: boolean
+}
+
+function bearerOf({ listener, acl, shadow }: PolicyParts, { tls }: Connection): Bearer {
+  const { certificate, psk } = tls ?? {}
+  const facts = certificate && factsFor(acl, certificate, shadow)
+  const name = listener.username === 'from-psk-identity' ? psk?.identity : nameInCertificate(listener, certificate)
+  return { name, commonName: certificate?.commonName, facts, hasKey: psk !== undefined }
+}
+
+/** What an ACL asks of a client certificate. */
+export function factsFor(acl: Acl, certificate: ClientCertificate, shadow?: Acl): CertificateFacts | undefined {
+  const asked = [acl, shadow].flatMap(each => (each?.kind === 'file' ? [...each.facts] : []))
+  return factsOf(certificate, new Set(asked))
+}
+
 // Everything that can be said without hashing, in Mosquitto's order: prefix, name, client identifier from the name, password.
-function judgeClaim(
-  { listener, passwords, clientIdPrefix }: PolicyParts,
-  connection: Connection,
+function judgeClaim(parts: ClaimParts, bearer: Bearer, sent: Credentials): Admission | PasswordClaim {
+  const claim = judgeName(parts, bearer, sent)
+  if ('ok' in claim && !claim.ok) return claim
+  const { clientIdMustMatch } = parts.listener
+  return clientIdMustMatch === undefined ? claim : (objectionToClientId(clientIdMustMatch, claim.identity.clientId, bearer) ?? claim)
+}
+
+function judgeName(
+  { listener, passwords, clientIdPrefix }: ClaimParts,
+  { name, facts, hasKey = false }: Bearer,
   sent: Credentials
 ): Admission | PasswordClaim {
-  if (clientIdPrefix !== undefined && !sent.clientId.startsWith(clientIdPrefix)) return notAuthorised
+  if (clientIdPrefix !== undefined && !sent.clientId.startsWith(clientIdPrefix)) return wrongPrefix
 
   if (listener.username !== 'from-connect') {
-    const username = nameInCertificate(listener, connection)
+    const username = name
     // Either name is compared with ACL lines and put into patterns; a NUL would cut it short elsewhere.
-    if (username === undefined || username === '' || username.includes('\0')) return badCredentials
+    if (username === undefined || username === '' || username.includes('\0')) return noCertificateName
     // The certificate is the proof. What CONNECT says of name and password is ignored, and the name need not be in password_file.
     const credentials = { clientId: sent.clientId }
-    return admit(listener, { clientId: sent.clientId, username }, 'certificate', credentials)
+    return admit(listener, withFacts({ clientId: sent.clientId, username }, facts), hasKey ? 'psk' : 'certificate', credentials)
   }
 
   const { username, password } = sent
   // An empty client identifier is none: no ACL line could be meant for it.
-  if (listener.useUsernameAsClientId && (username === undefined || username === '')) return notAuthorised
+  if (listener.useUsernameAsClientId && (username === undefined || username === '')) return noUsername
   if (passwords === undefined || username === undefined) {
     // No file, or no name to look up in it: neither proves anything.
-    if (!listener.security.allowAnonymous) return notAuthorised
-    return admit(listener, identityOf(sent), 'anonymous', sent)
+    if (!listener.security.allowAnonymous) return username === undefined ? noAnonymous : noProof
+    return admit(listener, withFacts(identityOf(sent), facts), 'anonymous', sent)
   }
   // A name that is not in the file is refused even where anonymous clients are welcome.
   return {
-    identity: nameClient(listener, identityOf(sent)),
+    identity: nameClient(listener, withFacts(identityOf(sent), facts)),
     credentials: sent,
     username,
     password,
@@ -188,20 +264,61 @@ function admit(listener: ListenerConfig, identity: Identity, provenBy: Admitted[
   return Object.freeze({ ok: true, identity: nameClient(listener, identity), provenBy, credentials })
 }
 
-function nameInCertificate(listener: ListenerConfig, { tls }: Connection): string | undefined {
+/** The username that the listener takes from a client certificate; undefined: it takes none, or there is none in it. */
+export function nameInCertificate(
+  listener: Pick<ListenerConfig, 'username'>,
+  certificate: ClientCertificate | undefined
+): string | undefined {
+  if (certificate === undefined) return undefined
   switch (listener.username) {
     case 'from-common-name':
-      return tls?.certificate?.commonName
+      return certificate.commonName
     case 'from-subject':
-      return tls?.certificate?.subject
+      return certificate.subject
+    case 'from-san-dns':
+      return firstAlternativeName(certificate, 'dns')
+    case 'from-san-uri':
+      return firstAlternativeName(certificate, 'uri')
+    case 'from-san-email':
+      return firstAlternativeName(certificate, 'email')
+    case 'from-serial':
+      return serialOf(certificate)
+    case 'from-fingerprint':
+      return fingerprintOf(certificate)
     case 'from-connect':
+    case 'from-psk-identity':
       return undefined
   }
 }
 
-function nameClient(listener: ListenerConfig, { clientId, username }: Identity): Identity {
-  if (username === undefined) return Object.freeze({ clientId })
-  return Object.freeze({ clientId: listener.useUsernameAsClientId ? username : clientId, username })
+// The tenant may be any, yet neither it nor the common name may be what a part of a client id can't be: with a colon in one of them the
+// parts would be others' parts.
+function objectionToClientId(form: '*:cn' | 'cn', clientId: string, { commonName }: Bearer): Refused | undefined {
+  if (commonName === undefined || commonName === '') {
+    return refuse('client-id', 'client id must match the common name of the certificate, and there is none')
+  }
+  if (form === 'cn')
+    return clientId === commonName ? undefined : refuse('client-id', `client id must be '${commonName}', as the certificate says`)
+  if (isUnfit(commonName))
+    return refuse(
+      'client-id',
+      `common name '${commonName}' holds what no part of a client id can hold: '/', '+', '#', ':' or a control character`
+    )
+  const tenant = clientId.endsWith(`:${commonName}`) ? clientId.slice(0, -commonName.length - 1) : ''
+  if (tenant !== '' && !isUnfit(tenant)) return undefined
+  return refuse('client-id', `client id must be a tenant and ':${commonName}', as the certificate says`)
+}
+
+const isUnfit = (part: string): boolean => /[/+#:\p{Cc}]/u.test(part)
+
+function nameClient(listener: ListenerConfig, identity: Identity): Identity {
+  const { clientId, username } = identity
+  if (username === undefined) return Object.freeze(identity)
+  return Object.freeze({ ...identity, clientId: listener.useUsernameAsClientId ? username : clientId })
+}
+
+function withFacts(identity: Identity, certificate: CertificateFacts | undefined): Identity {
+  return certificate === undefined ? identity : { ...identity, certificate }
 }
 
 function identityOf({ clientId, username }: Credentials): Identity {

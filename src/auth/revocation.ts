@@ -1,7 +1,8 @@
-// Revocation lists: parsed once into the serial numbers of each issuer, asked for leaf certificates alone, as Mosquitto does (Node's
-// own `crl` option demands a list for every CA of the chain). What a list says counts only when the leaf's own issuer has signed it.
+// Revocation lists: parsed once, with the places of their serial numbers, and asked for leaf certificates alone unless more is wanted, as
+// Mosquitto does (Node's own `crl` option demands a list for every CA of the chain). What a list says counts only when the certificate's
+// own issuer has signed it.
 
-import { constants, type KeyObject, verify } from 'node:crypto'
+import { constants, createHash, type KeyObject, randomInt, verify } from 'node:crypto'
 import { readExtension } from './certificate.js'
 import type { Certificate } from './chain.js'
 import {
@@ -11,13 +12,13 @@ import {
   DerError,
   elements,
   encodingOf,
-  integerKey,
   readElement,
   readObjectIdentifier,
   readTime,
   tags
 } from './der.js'
 import { canonicalName, formatName } from './distinguished-name.js'
+import { findSerial, indexSerials, type SerialIndex } from './revocation-index.js'
 
 export interface RevocationList {
   /** RFC 2253. */
@@ -26,6 +27,10 @@ export interface RevocationList {
   readonly thisUpdate: Date
   /** Absent: the list does not say when it ends. */
   readonly nextUpdate?: Date
+  /** It says nothing about CAs. */
+  readonly coversUsersOnly: boolean
+  /** Hexadecimal SHA-256 of the whole list. */
+  readonly digest: string
   /** Number of revoked certificates. */
   readonly size: number
   /** The moment of revocation of a serial number (`CertificateFields.serial`). */
@@ -41,42 +46,85 @@ export type RevocationResult =
   | { readonly revoked: 'unknown'; readonly why: 'missing' }
   | { readonly revoked: 'unknown'; readonly why: 'expired' | 'not-yet-valid'; readonly date: Date }
 
-/** Is this leaf revoked? `issuer` is the CA that signed it. */
-export function checkRevocation(lists: readonly RevocationList[], leaf: Certificate, issuer: Certificate, now: Date): RevocationResult {
-  const signed = lists.filter(list => list.issuerKey === issuer.fields.subjectKey && list.isSignedBy(issuer))
-  const current = signed.filter(({ thisUpdate }) => thisUpdate <= now)
-  const newest = newestOf(current)
+/** What is asked of lists beyond Mosquitto's way. */
+export interface RevocationRules {
+  /** `#!crl_expired warn`: a list that is past its nextUpdate still says who is revoked, and refuses nobody else. */
+  readonly forgivesExpired?: boolean
+  /** It is a CA that is asked about: lists of user certificates alone don't count. */
+  readonly isAuthority?: boolean
+}
+
+/** Is this certificate revoked? `issuer` is the CA that signed it. */
+export function checkRevocation(
+  lists: readonly RevocationList[],
+  certificate: Certificate,
+  issuer: Certificate,
+  now: Date,
+  { forgivesExpired = false, isAuthority = false }: RevocationRules = {}
+): RevocationResult {
+  const ofIssuer = lists.filter(list => list.issuerKey === issuer.fields.subjectKey && !(isAuthority && list.coversUsersOnly))
+  const signed = ofIssuer.filter(list => list.isSignedBy(issuer))
+  const newest = newestOf(signed.filter(({ thisUpdate }) => thisUpdate <= now))
   if (newest === undefined) {
     const future = newestOf(signed)
     return future === undefined
       ? { revoked: 'unknown', why: 'missing' }
       : { revoked: 'unknown', why: 'not-yet-valid', date: future.thisUpdate }
   }
-  if (newest.nextUpdate !== undefined && newest.nextUpdate < now) return { revoked: 'unknown', why: 'expired', date: newest.nextUpdate }
-  const at = newest.revokedAt(leaf.fields.serial)
-  return at === undefined ? { revoked: false } : { revoked: true, at }
+  // Who was revoked stays so, however old the list.
+  const at = newest.revokedAt(certificate.fields.serial)
+  if (at !== undefined) return { revoked: true, at }
+  const { nextUpdate } = newest
+  return nextUpdate !== undefined && nextUpdate < now && !forgivesExpired
+    ? { revoked: 'unknown', why: 'expired', date: nextUpdate }
+    : { revoked: false }
 }
 
-/** Parses one list. Throws a DerError, whose message says why, for what is malformed or cannot be honoured as a whole. */
-export function parseRevocationList(der: Buffer): RevocationList {
-  const [signed, algorithm, signature] = childrenOf(readElement(der))
-  const container = contentOf(readElement(der), tags.sequence)
-  const fields = readSigned(contentOf(signed, tags.sequence))
-  if (signed === undefined || algorithm === undefined || !encodingOf(container, algorithm).equals(fields.algorithm)) {
-    throw new DerError('the two signature algorithms differ')
-  }
-  const isSigned = signatureCheck(encodingOf(container, signed), algorithm, readBitString(signature))
-  const verdicts = new Map<string, boolean>()
-  const { entries, ...rest } = fields
+/** What takes long to find out about a list, so that another thread may do it. */
+export interface ListIndex {
+  readonly serials: SerialIndex
+  /** Hexadecimal SHA-256 of the whole list. */
+  readonly digest: string
+  /** By fingerprint of a CA's certificate: has its key signed the list? */
+  readonly verdicts: ReadonlyMap<string, boolean>
+}
+
+/** A CA that a list may be of. */
+export interface Signer {
+  /** `CertificateFields.subjectKey`. */
+  readonly subjectKey: string
+  readonly fingerprint: string
+  readonly publicKey: KeyObject
+}
+
+/** Looks at every entry of a list, and at its signature. Throws a DerError, whose message says why, for what cannot be honoured. */
+export function indexRevocationList(der: Buffer, signers: readonly Signer[] = []): ListIndex {
+  const { issuerKey, entries, isSigned } = readList(der)
+  const verdicts = signers
+    .filter(({ subjectKey }) => subjectKey === issuerKey)
+    .map(({ fingerprint, publicKey }) => [fingerprint, isSigned(publicKey)] as const)
   return {
-    issuer: rest.issuer,
-    issuerKey: rest.issuerKey,
-    thisUpdate: rest.thisUpdate,
-    ...(rest.nextUpdate !== undefined && { nextUpdate: rest.nextUpdate }),
-    size: entries.offsets.size,
+    serials: indexSerials(entries, randomInt(0x1_0000_0000)),
+    digest: createHash('sha256').update(der).digest('hex'),
+    verdicts: new Map(verdicts)
+  }
+}
+
+/** Parses one list; quick where its index is there already. */
+export function parseRevocationList(der: Buffer, { serials, digest, verdicts: known } = indexRevocationList(der)): RevocationList {
+  const { isSigned, entries, ...fields } = readList(der)
+  const verdicts = new Map(known)
+  return {
+    issuer: fields.issuer,
+    issuerKey: fields.issuerKey,
+    thisUpdate: fields.thisUpdate,
+    ...(fields.nextUpdate !== undefined && { nextUpdate: fields.nextUpdate }),
+    coversUsersOnly: fields.coversUsersOnly,
+    digest,
+    size: serials.size,
     revokedAt: serial => {
-      const entry = entries.offsets.get(serial)
-      return entry === undefined ? undefined : revocationTime(readElement(entries.content, entry), rest.thisUpdate)
+      const entry = findSerial(entries, serials, serial)
+      return entry === undefined ? undefined : revocationTime(readElement(entries, entry), fields.thisUpdate)
     },
     isSignedBy: issuer => {
       if (issuer.fields.keyUsage?.crlSign === false) return false
@@ -91,6 +139,18 @@ export function parseRevocationList(der: Buffer): RevocationList {
   }
 }
 
+type ReadList = SignedFields & { readonly isSigned: (key: KeyObject) => boolean }
+
+function readList(der: Buffer): ReadList {
+  const [signed, algorithm, signature] = childrenOf(readElement(der))
+  const container = contentOf(readElement(der), tags.sequence)
+  const fields = readSigned(contentOf(signed, tags.sequence))
+  if (signed === undefined || algorithm === undefined || !encodingOf(container, algorithm).equals(fields.algorithm)) {
+    throw new DerError('the two signature algorithms differ')
+  }
+  return { ...fields, isSigned: signatureCheck(encodingOf(container, signed), algorithm, readBitString(signature)) }
+}
+
 // A signature is whole bytes: the count of unused bits in front of them is 0.
 function readBitString(element: DerElement | undefined): Buffer {
   const content = contentOf(element, tags.bitString)
@@ -101,19 +161,14 @@ function readBitString(element: DerElement | undefined): Buffer {
 // A list has one signer, or a few while a CA changes its key; peers may show look-alikes without end.
 const maxVerdicts = 64
 
-/** The entries as they came, and where in them each serial number has its own: a few bytes for each. */
-interface Entries {
-  readonly content: Buffer
-  readonly offsets: ReadonlyMap<string, number>
-}
-
 interface SignedFields {
   readonly algorithm: Buffer
   readonly issuer: string
   readonly issuerKey: string
   readonly thisUpdate: Date
   readonly nextUpdate: Date | undefined
-  readonly entries: Entries
+  readonly coversUsersOnly: boolean
+  readonly entries: Buffer
 }
 
 function readSigned(content: Buffer): SignedFields {
@@ -124,9 +179,8 @@ function readSigned(content: Buffer): SignedFields {
   const nextUpdate = isTime(fields[0]) ? fields.shift() : undefined
   const entries = fields[0]?.tag === tags.sequence ? fields.shift() : undefined
   const [extensions] = fields
-  if (extensions !== undefined) {
-    for (const extension of childrenOf(childrenOf(extensions, tags.context(0))[0])) checkExtension(extension)
-  }
+  const parts = extensions === undefined ? [] : childrenOf(childrenOf(extensions, tags.context(0))[0])
+  const scopes = parts.map(checkExtension)
   const name = encodingOf(content, issuer)
   return {
     algorithm: encodingOf(content, algorithm),
@@ -134,25 +188,12 @@ function readSigned(content: Buffer): SignedFields {
     issuerKey: canonicalName(name),
     thisUpdate: readTime(thisUpdate),
     nextUpdate: nextUpdate && readTime(nextUpdate),
-    entries: readEntries(entries)
+    coversUsersOnly: scopes.includes('users'),
+    entries: entries?.content ?? Buffer.alloc(0)
   }
 }
 
 const isTime = (element: DerElement | undefined): boolean => element?.tag === tags.utcTime || element?.tag === tags.generalizedTime
-
-// A list may have hundreds of thousands of entries: each is looked at just enough to be found and to be sure that we understand it.
-function readEntries(list: DerElement | undefined): Entries {
-  const offsets = new Map<string, number>()
-  const content = list?.content ?? Buffer.alloc(0)
-  for (const entry of elements(content)) {
-    const serial = readElement(contentOf(entry, tags.sequence))
-    const time = readElement(entry.content, serial.end)
-    if (!isTime(time)) throw new DerError('revocation without a date')
-    if (time.end < entry.content.length) checkEntryExtensions(readElement(entry.content, time.end))
-    offsets.set(integerKey(contentOf(serial, tags.integer)), entry.start)
-  }
-  return { content, offsets }
-}
 
 /** An entry counts whatever its date looks like: it was there when the list was made. */
 function revocationTime(entry: DerElement, thisUpdate: Date): Date {
@@ -163,34 +204,25 @@ function revocationTime(entry: DerElement, thisUpdate: Date): Date {
   }
 }
 
-const oids = {
-  issuingDistributionPoint: '2.5.29.28',
-  deltaIndicator: '2.5.29.27',
-  certificateIssuer: '2.5.29.29'
-}
+const oids = { issuingDistributionPoint: '2.5.29.28', deltaIndicator: '2.5.29.27' }
 
 // A list that we half understand would let revoked certificates in: it is refused as a whole [RFC 5280, 5.2].
-function checkExtension(extension: DerElement): void {
+function checkExtension(extension: DerElement): 'users' | undefined {
   const { oid, critical, value } = readExtension(extension)
   if (oid === oids.deltaIndicator) throw new DerError('it is a delta CRL; a complete one is needed')
-  if (oid === oids.issuingDistributionPoint) checkDistributionPoint(value)
-  else if (critical) throw new DerError(`it has the critical extension ${oid}, which is not supported`)
+  if (oid === oids.issuingDistributionPoint) return checkDistributionPoint(value)
+  if (critical) throw new DerError(`it has the critical extension ${oid}, which is not supported`)
+  return undefined
 }
 
 // onlyContainsUserCerts, [1], changes nothing for a leaf. All else makes it a part of a list, or one of other certificates.
-function checkDistributionPoint(value: Buffer): void {
+function checkDistributionPoint(value: Buffer): 'users' | undefined {
   const onlyUserCertificates = 0x81
-  if (childrenOf(readElement(value)).some(({ tag }) => tag !== onlyUserCertificates)) {
+  const parts = childrenOf(readElement(value))
+  if (parts.some(({ tag }) => tag !== onlyUserCertificates)) {
     throw new DerError('it covers a part of the certificates only (issuing distribution point); a complete CRL is needed')
   }
-}
-
-function checkEntryExtensions(extensions: DerElement): void {
-  for (const extension of childrenOf(extensions)) {
-    const { oid, critical } = readExtension(extension)
-    if (oid === oids.certificateIssuer) throw new DerError('it is an indirect CRL, which is not supported')
-    if (critical) throw new DerError(`one of its entries has the critical extension ${oid}, which is not supported`)
-  }
+  return parts.some(({ content }) => content[0] !== 0) ? 'users' : undefined
 }
 
 function newestOf(lists: readonly RevocationList[]): RevocationList | undefined {

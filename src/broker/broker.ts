@@ -5,25 +5,33 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Aedes, type Client as AedesClient, type AedesOptions, type AedesPublishPacket, type PublishPacket } from 'aedes'
-import type { Connection as Transport } from '../auth/identity.js'
+import type { Administration } from '../admin/report.js'
+import { hasSameRights, type Connection as Transport } from '../auth/identity.js'
 import type { Admission, Admitted, Policy } from '../auth/policy.js'
-import { BrokerError, errorMessage } from '../errors.js'
+import { BrokerError, errorMessage, errorOf } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { Message } from '../message.js'
-import { reasonCodes } from '../protocol/reason-codes.js'
+import { describeLoss, type LossReason } from '../reload-report.js'
 import type { Connection } from '../session/connection.js'
 import type { Session } from '../session/session.js'
 import type { Store } from '../storage.js'
 import { type AedesPersistence, openAedesStore } from '../store/aedes.js'
 import { openMemoryStore } from '../store/memory.js'
 import { version } from '../version.js'
-import { messageOf, packetOf, sourceIn } from './aedes-packets.js'
-import { type Client, ClientConnection, FormerClient } from './client.js'
+import type { AclCounts } from './acl-log.js'
+import { EngineAdministration } from './administration.js'
+import { messageOf, sourceIn } from './aedes-packets.js'
+import { Audience, afterAll, type Hear, type Mq } from './audience.js'
+import type { CertificateRules } from './certificate-watch.js'
+import { Client, ClientConnection, FormerClient } from './client.js'
+import type { DisconnectReason, Dismissal } from './dismissal.js'
 import { DrainWatch } from './drain-watch.js'
 import { Engine, type EngineLimits, openPolicy } from './engine.js'
-import { AedesEvents, AedesHooks, type HookOwner, neutralHooks } from './hooks.js'
+import { AedesEvents } from './events.js'
+import { AedesHooks, type HookOwner, neutralHooks } from './hooks.js'
 import { Emitter } from './mq.js'
-import { boundsOf, defaultLimits, plainListener, silentLog, transportOf } from './standalone.js'
+import { type Done, Pending } from './pending.js'
+import { boundsOf, defaultLimits, plainListener, standaloneLog, transportOf } from './standalone.js'
 
 // What Aedes has and its types don't tell.
 declare module 'aedes' {
@@ -32,26 +40,16 @@ declare module 'aedes' {
     persistence: unknown
     mq: Mq
     counter: number
+    opts: { readonly heartbeatInterval: number }
     responseInformation: AedesOptions['responseInformation']
     pendingSessionsLimit: number
     publish(packet: PublishPacket, client: AedesClient | null, callback?: (error?: Error) => void): void
   }
 }
 
-type Done = (error?: Error) => void
-type Hear = (packet: AedesPublishPacket, done: () => void) => void
-
-/** Aedes' contract of what delivers to `broker.subscribe`, and between brokers that share one. */
-export interface Mq {
-  on(topic: string, listener: Hear, done?: () => void): unknown
-  removeListener(topic: string, listener: Hear, done?: () => void): unknown
-  emit(packet: AedesPublishPacket, done?: Done): unknown
-  close(done?: () => void): unknown
-}
-
 /** What Aedes takes, and how our server runs it. */
 export interface BrokerOptions extends AedesOptions {
-  /** Absent: hooks decide alone, and Mosquitto's limits apply. */
+  /** Absent: hooks decide alone, and Mosquitto's limits apply. @internal */
   readonly engine?: BrokerEngine
 }
 
@@ -61,6 +59,8 @@ export interface BrokerEngine extends EngineLimits {
   policyOf(transport: Transport): Policy
   /** The same for a session whose connection was one of an earlier start. */
   policyOfAbsent(listener: string | undefined): Policy | undefined
+  /** Absent: connections outlast their certificates. */
+  readonly certificates?: CertificateRules
   readonly store: Store
 }
 
@@ -71,18 +71,13 @@ export interface ClientFacts {
 }
 
 /** What becomes of a client: its admission, or why it goes. */
-export type Verdict = Admission | DisconnectReason
+export type Verdict = Admission | DisconnectReason | Dismissal
 
 /** A verdict that has to be worked out, when its turn comes. */
 export type SlowVerdict = () => Promise<Verdict>
 
-/** Why the broker ends a connection, for MQTT 5 clients and for the log. */
-export type DisconnectReason = keyof typeof disconnectReasons
-
-const disconnectReasons = {
-  'not-authorised': { reasonCode: reasonCodes.notAuthorized, words: 'not authorised' },
-  'administrative-action': { reasonCode: reasonCodes.administrativeAction, words: 'administrative action' }
-} as const satisfies Record<string, { reasonCode: number; words: string }>
+/** How many had to go, by reason. */
+export type Losses = ReadonlyMap<LossReason, number>
 
 /** The Aedes that this file was written against. */
 const aedesVersion = '2.0.0-beta.1'
@@ -93,6 +88,19 @@ const aedesFields = ['handle', 'clients', 'brokers', 'mq', 'opts', 'counter', 'i
 const clientsPerTurn = 100
 const slowJudgements = 2
 
+/** Below `$SYS/<id>/`, between brokers and for `broker.subscribe`: who is connected where, who subscribes to what. */
+const chatter: ReadonlySet<string> = new Set([
+  'heartbeat',
+  'birth',
+  'new/clients',
+  'disconnect/clients',
+  'new/subscribes',
+  'new/unsubscribes'
+])
+
+/** As Aedes: how many heartbeats a broker may miss, and after how many it is looked. */
+const heartbeats = { missed: 3, sweep: 4 } as const
+
 /** How long all clients together may take to go when the broker stops. */
 const closeTimeout = 5000
 
@@ -101,15 +109,25 @@ export class Broker extends Aedes implements HookOwner {
   declare persistence: unknown
   declare connectedClients: number
   declare closed: boolean
+  /** To look into the running broker, and for what only a person decides. */
+  readonly administration: Administration
   readonly #engine: Engine
   readonly #options: BrokerOptions
   readonly #emitter: Emitter<AedesPublishPacket> | undefined
   readonly #events: AedesEvents
   readonly #hooks: AedesHooks
+  readonly #audience: Audience
+  /** Whoever published here and waits. */
+  readonly #pending = new Pending({ threw: error => this.#emitError(error) })
   #drainWatch: DrainWatch | undefined
   /** How often the clients were judged again. */
   #rechecks = 0
-  #isListening = false
+  /** Undefined: nobody has asked for it, or it has failed. */
+  #opening: Promise<void> | undefined
+  #isOpen = false
+  #closing: Promise<void> | undefined
+  /** Nothing goes anywhere any more. */
+  #isOver = false
 
   constructor(options: BrokerOptions = {}) {
     checkPrototype()
@@ -132,10 +150,20 @@ export class Broker extends Aedes implements HookOwner {
       events: this.#events,
       connectTimeout: options.connectTimeout ?? 30_000,
       bounds: boundsOf(options),
-      routed: (message, from, done) => this.#routed(message, from, done),
+      routed: (message, from, isHookDue, done) => this.#audience.tell(message, from, isHookDue, done),
       registered: connection => this.#registered(connection),
       gone: connection => this.#gone(connection),
       expired: session => this.#events.expired(session)
+    })
+    this.administration = new EngineAdministration(this.#engine)
+    this.#audience = new Audience({
+      mq: this.mq,
+      emitter,
+      counter: this,
+      hooks: this.#hooks,
+      events: this.#events,
+      turns: this.#engine.turns,
+      failed: error => this.#emitError(error)
     })
   }
 
@@ -146,22 +174,11 @@ export class Broker extends Aedes implements HookOwner {
     return broker
   }
 
+  /** Once for each broker. What could not be opened may be tried again. */
   override async listen(): Promise<void> {
-    if (this.#isListening) return
-    this.#isListening = true
-    await super.listen()
-    // Aedes' sweep would publish stored wills past our policy; the engine has its own.
-    stopTimer(Reflect.get(this, '_clearWillInterval'))
-    this.persistence = this.#options.persistence ?? this.persistence
-    if (this.#emitter === undefined) this.mq.on('#', (packet, done) => this.#heard(packet, done))
-    try {
-      await this.#engine.open()
-    } catch (error) {
-      stopTimer(Reflect.get(this, '_heartbeatInterval'))
-      throw error
-    }
-    const { drainTimeout = 0 } = this.#options
-    if (drainTimeout > 0) this.#drainWatch = new DrainWatch(this.#engine.connections, drainTimeout)
+    if (this.#closing !== undefined) throw new Error('the broker was closed: make another one')
+    this.#opening ??= this.#open()
+    await this.#opening
   }
 
   /** A connection of an embedder's own server: any stream. An arrow function, so that it can be passed on as it is. */
@@ -171,11 +188,12 @@ export class Broker extends Aedes implements HookOwner {
     return this.accept(stream, transportOf(stream, listener), request)
   }
 
-  /** An accepted transport of our own listeners, TLS done. */
+  /** An accepted transport of our own listeners, TLS done. @internal */
   accept(stream: Duplex, transport: Transport, request?: IncomingMessage): AedesClient {
-    const connection = new ClientConnection(stream, transport, this.#engine, request)
+    const connection = new ClientConnection(stream, transport, this.#engine, error => this.#emitError(error), request)
     this.#engine.connections.add(connection)
     if (stream.destroyed || this.closed) connection.finish({ words: 'server shutting down' })
+    else if (!this.#isOpen) this.#holdUntilOpen(connection)
     return connection.client
   }
 
@@ -186,9 +204,27 @@ export class Broker extends Aedes implements HookOwner {
     return count
   }
 
-  /** New limits count from now on. */
+  /** What the ACL has decided since the start, by rule. @internal */
+  get aclCounts(): AclCounts {
+    return this.#engine.aclLog.counts
+  }
+
+  /** The same, into the log. @internal */
+  logAclCounts(): void {
+    this.#engine.aclLog.sum()
+  }
+
+  /** New limits count from now on. @internal */
   applyLimits(limits: EngineLimits): void {
     this.#engine.applyLimits(limits)
+  }
+
+  /** Who is connected by a certificate, and when that ends. Without a value for each: there may be very many. @internal */
+  eachCertificate(visit: (clientId: string, end: Date) => void): void {
+    for (const { admitted, clientId, transport } of this.#engine.connections) {
+      const end = transport.tls?.certificate?.notAfter
+      if (admitted !== undefined && end !== undefined) visit(clientId, end)
+    }
   }
 
   /** Policies are others: what was decided before counts no more. */
@@ -199,22 +235,25 @@ export class Broker extends Aedes implements HookOwner {
   /**
    * Judges every connected client again, a few in each turn, and those whose judgement takes time (hashing) last, so that nobody stays
    * because others are being thought about. An admission replaces the client's own; a refusal or a reason ends the connection. What
-   * throws ends it too. Resolves with how many were ended. A later call judges everybody anew, and this one stops.
+   * throws ends it too. Resolves with how many were ended, and why. A later call judges everybody anew, and this one stops.
+   * @internal
    */
-  async recheckClients(decide: (facts: ClientFacts) => Verdict | SlowVerdict): Promise<number> {
+  async recheckClients(decide: (facts: ClientFacts) => Verdict | SlowVerdict): Promise<Losses> {
     this.policiesChanged()
     this.#rechecks += 1
     const round = this.#rechecks
     const slow: [Connection, SlowVerdict][] = []
     let judged = 0
-    let ended = 0
+    const ended = new Map<LossReason, number>()
     const apply = (connection: Connection, verdict: Verdict) => {
-      if (!this.#applyVerdict(connection, verdict)) ended++
+      const loss = this.#applyVerdict(connection, verdict)
+      if (loss !== undefined) ended.set(loss, (ended.get(loss) ?? 0) + 1)
     }
     for (const connection of [...this.#engine.connections]) {
       const { admitted, transport } = connection
       if (admitted === undefined || connection.closed) continue
-      if (++judged % clientsPerTurn === 0) await nextTurn()
+      // A certificate takes a thousand times as long as a name.
+      if (++judged % clientsPerTurn === 0 || this.#engine.turns.isOver) await nextTurn()
       if (round !== this.#rechecks) return ended
       const verdict = attempt(() => decide({ connection: transport, admitted }))
       if (typeof verdict === 'function') slow.push([connection, verdict])
@@ -235,10 +274,132 @@ export class Broker extends Aedes implements HookOwner {
 
   /** Sends wills, tells MQTT 5 clients that the server stops, then ends every connection, in bounded time. */
   override async close(callback?: () => void): Promise<void> {
-    if (this.closed) {
-      callback?.()
+    if (!this.closed) this.#closing ??= this.#end()
+    await this.#closing
+    callback?.()
+  }
+
+  /** A listener that throws is its own matter: what the broker was doing for others goes on. */
+  override emit(event: string | symbol, ...details: unknown[]): boolean {
+    try {
+      return super.emit(event, ...details)
+    } catch (error) {
+      if (event === 'error') this.#engine.log.write('embedderFault', { reason: errorMessage(error) })
+      else this.#emitError(error)
+      return true
+    }
+  }
+
+  /** To everybody who subscribed, in the name of the broker. What can't be sent is an error for the callback. */
+  override publish(packet: PublishPacket, client?: AedesClient | null | Done, callback?: Done): void {
+    const done = typeof client === 'function' ? client : callback
+    const publisher = typeof client === 'object' && client !== null ? client : undefined
+    let message: Message
+    try {
+      message = messageOf(packet, publisher === undefined ? sourceIn(packet) : { clientId: publisher.id })
+    } catch (error) {
+      this.#reject(errorOf(error), done)
       return
     }
+    const answer = done === undefined ? undefined : this.#pending.add(done)
+    if (this.#isOver) answer?.(new Error('the broker is closed'))
+    else this.#publish(message, publisher && Client.connectionOf(publisher), answer)
+  }
+
+  override subscribe(topic: string, listener: Hear, done?: () => void): void {
+    if (this.#isSubscribable(topic, listener, done)) super.subscribe(topic, listener, done ?? nothing)
+  }
+
+  override unsubscribe(topic: string, listener: Hear, done?: () => void): void {
+    if (this.#isSubscribable(topic, listener, done)) super.unsubscribe(topic, listener, done ?? nothing)
+  }
+
+  // What hooks and events ask.
+
+  /** @internal */
+  clientOf(connection: Connection): Client {
+    if (connection instanceof ClientConnection) return connection.client
+    throw new TypeError('a connection of another broker')
+  }
+
+  /** @internal */
+  clientOfSession(session: Session): AedesClient {
+    return this.clients[session.clientId] ?? new FormerClient(session)
+  }
+
+  isTold(name: string): boolean {
+    return this.#audience.isHeard(`$SYS/${this.id}/${name}`)
+  }
+
+  /** @internal */
+  tell(name: string, text: string): void {
+    this.#audience.tell(
+      new Message({ topic: `$SYS/${this.id}/${name}`, payload: Buffer.from(text), qos: 0, retain: false }),
+      undefined,
+      true,
+      // As with Aedes it is nobody's trouble where an emitter that brokers share was closed by another one.
+      nothing
+    )
+  }
+
+  // An error event without a listener would end the process.
+  embedderFailed(error: Error): void {
+    this.#emitError(error)
+  }
+
+  #isSubscribable(topic: unknown, listener: unknown, done: Done | undefined): boolean {
+    if (typeof topic === 'string' && topic !== '' && typeof listener === 'function') return true
+    this.#reject(new TypeError('broker.subscribe takes a topic and a function'), done)
+    return false
+  }
+
+  // Whoever gave no callback learns of it where the broker's own errors go.
+  #reject(error: Error, done: Done | undefined): void {
+    if (done === undefined) this.#emitError(error)
+    else done(error)
+  }
+
+  async #open(): Promise<void> {
+    this.closed = false
+    try {
+      const { persistence } = this.#options
+      if (persistence !== undefined) checkPersistence(persistence)
+      await this.#engine.open()
+      await super.listen()
+    } catch (error) {
+      this.closed = true
+      this.#opening = undefined
+      throw error
+    }
+    // Aedes' sweep would publish stored wills past our policy; the engine has its own. What else it does stays.
+    stopTimer(Reflect.get(this, '_clearWillInterval'))
+    Reflect.set(
+      this,
+      '_clearWillInterval',
+      setInterval(() => this.#forgetSilentBrokers(), heartbeats.sweep * this.opts.heartbeatInterval)
+    )
+    this.persistence = this.#options.persistence ?? this.persistence
+    if (this.#emitter === undefined) this.mq.on('#', (packet, done) => this.#heard(packet, done))
+    const { drainTimeout = 0 } = this.#options
+    if (drainTimeout > 0) this.#drainWatch = new DrainWatch(this.#engine.connections, drainTimeout)
+    this.#isOpen = true
+  }
+
+  #forgetSilentBrokers(): void {
+    const silent = Date.now() - heartbeats.missed * this.opts.heartbeatInterval
+    for (const [id, heard] of Object.entries(this.brokers)) if (heard.valueOf() < silent) Reflect.deleteProperty(this.brokers, id)
+  }
+
+  // Its client may have been here before: that is known when the store is open.
+  #holdUntilOpen(connection: Connection): void {
+    connection.hold()
+    const end = () => connection.finish({ words: 'server shutting down' })
+    this.#opening?.then(() => connection.release(), end)
+  }
+
+  async #end(): Promise<void> {
+    // From here on nobody is let in.
+    this.closed = true
     this.#drainWatch?.stop()
     const open = [...this.#engine.connections]
     const gone = Promise.all(open.map(({ conn }) => goneOf(conn)))
@@ -250,74 +411,30 @@ export class Broker extends Aedes implements HookOwner {
     await Promise.race([closing, deadline])
     clearTimeout(timer)
     for (const { conn } of open) conn.destroy()
+    this.#isOver = true
+    this.#pending.fail(new Error('the broker is closed'))
+    // Aedes' own does nothing for who is closed.
+    this.closed = false
     await new Promise<void>(resolve => super.close(resolve))
     if (this.#options.engine === undefined) await this.#engine.store.close()
-    callback?.()
   }
 
-  /** A listener that throws is its own matter: what the broker was doing for others goes on. */
-  override emit(event: string | symbol, ...details: unknown[]): boolean {
-    try {
-      return super.emit(event, ...details)
-    } catch (error) {
-      if (event === 'error') this.#engine.log.write('fault', { reason: errorMessage(error) })
-      else this.#emitError(error)
-      return true
+  #publish(message: Message, from: Connection | undefined, answer: Done | undefined): void {
+    // Never for connections: whoever could write there could throw off others.
+    if (isChatter(this.id, message.topic)) {
+      this.#audience.tell(message, from, true, answer)
+    } else if (answer === undefined) {
+      this.#engine.publish(message, from)
+    } else {
+      const finished = afterAll(2, answer)
+      this.#engine.publish(message, from, finished, finished)
     }
-  }
-
-  /** To everybody who subscribed, in the name of the broker. */
-  override publish(packet: PublishPacket, client?: AedesClient | null | Done, callback?: Done): void {
-    const done = typeof client === 'function' ? client : callback
-    const message = messageOf(packet, typeof client === 'object' && client !== null ? { clientId: client.id } : sourceIn(packet))
-    if (this.#isInternal(message.topic)) {
-      this.#routed(message, undefined, done)
-      return
-    }
-    if (done === undefined) {
-      this.#engine.publish(message)
-      return
-    }
-    const finished = afterAll(2, done)
-    const commit = this.#engine.publish(message, finished)
-    if (commit === undefined) queueMicrotask(finished)
-    else commit.wait({ settle: finished })
-  }
-
-  // What hooks and events ask.
-
-  clientOf(connection: Connection): Client {
-    if (connection instanceof ClientConnection) return connection.client
-    throw new TypeError('a connection of another broker')
-  }
-
-  clientOfSession(session: Session): AedesClient {
-    return this.clients[session.clientId] ?? new FormerClient(session)
-  }
-
-  isTold(name: string): boolean {
-    return this.#isHeard(`$SYS/${this.id}/${name}`)
-  }
-
-  tell(name: string, text: string): void {
-    this.#routed(new Message({ topic: `$SYS/${this.id}/${name}`, payload: Buffer.from(text), qos: 0, retain: false }), undefined)
-  }
-
-  // An error event without a listener would end the process.
-  embedderFailed(error: Error): void {
-    this.#emitError(error)
-  }
-
-  // Between brokers, and for `broker.subscribe`: who is connected where, who subscribes to what. Never for connections: whoever could write
-  // there could throw off others.
-  #isInternal(topic: string): boolean {
-    return topic.startsWith(`$SYS/${this.id}/`) || topic.startsWith('$SYS/sub/')
   }
 
   #standalone(options: BrokerOptions): BrokerEngine {
     return {
       ...defaultLimits(options),
-      log: silentLog,
+      log: standaloneLog,
       policyOf: () => openPolicy,
       policyOfAbsent: () => openPolicy,
       store: this.#openStore(options.persistence)
@@ -326,25 +443,27 @@ export class Broker extends Aedes implements HookOwner {
 
   #openStore(persistence: AedesPersistence | undefined): Store {
     if (persistence === undefined) return openMemoryStore()
-    checkPersistence(persistence)
     return openAedesStore(persistence, { broker: this, failed: error => this.#emitError(error) })
   }
 
-  #applyVerdict(connection: Connection, verdict: Verdict): boolean {
+  /** Why it had to go; undefined: it stays, or has left by itself. */
+  #applyVerdict(connection: Connection, verdict: Verdict): LossReason | undefined {
     // It left while it was judged: its session may be somebody else's by now.
-    if (connection.closed) return true
+    if (connection.closed) return undefined
     // A new name may come from a certificate; a new client identifier would be another session.
-    if (typeof verdict !== 'string' && verdict.ok && verdict.identity.clientId === connection.clientId) {
+    if (typeof verdict !== 'string' && 'ok' in verdict && verdict.ok && verdict.identity.clientId === connection.clientId) {
       const { session } = connection
       connection.admitted = verdict
-      if (session !== undefined && session.identity.username !== verdict.identity.username) {
+      this.#engine.certificates.follow(connection)
+      if (session !== undefined && !hasSameRights(session.identity, verdict.identity)) {
         session.identity = verdict.identity
         this.#engine.sessionChangedHands()
       }
-      return true
+      return undefined
     }
-    connection.finish(disconnectReasons[typeof verdict === 'string' ? verdict : 'not-authorised'])
-    return false
+    const dismissal = dismissalOf(verdict)
+    this.#engine.dismiss(connection, dismissal)
+    return dismissal.loss
   }
 
   #registered(connection: Connection): void {
@@ -356,14 +475,16 @@ export class Broker extends Aedes implements HookOwner {
 
   #gone(connection: Connection): void {
     const { clientId } = connection
-    const wasRegistered = connection.connect !== undefined
-    if (wasRegistered) {
-      if (this.clients[clientId] === this.clientOf(connection)) delete this.clients[clientId]
-      this.connectedClients -= 1
+    if (connection.connect === undefined) {
+      // As with Aedes it may have read by then why it was refused.
+      setImmediate(() => this.#sayFault(connection))
+      return
     }
+    if (this.clients[clientId] === this.clientOf(connection)) delete this.clients[clientId]
+    this.connectedClients -= 1
     this.#sayFault(connection)
-    if (!wasRegistered) return
     this.#events.gone(connection)
+    this.clientOf(connection).left()
     if (this.isTold('disconnect/clients')) this.tell('disconnect/clients', clientId)
   }
 
@@ -374,47 +495,28 @@ export class Broker extends Aedes implements HookOwner {
     if (error === undefined) return
     if (asked === undefined || end.isStranger) this.#events.connectionError(connection, error)
     else this.#events.clientError(connection, error)
+    this.#events.failed(connection, error)
   }
 
-  #isHeard(topic: string): boolean {
-    return this.#emitter?.matches(topic) ?? true
-  }
-
-  #routed(message: Message, from: Connection | undefined, done?: () => void): void {
-    const isHeard = this.#isHeard(message.topic)
-    const isListened = this.#events.has('publish')
-    // A client's own is asked about by its connection, which waits for the answer.
-    const published = from === undefined ? this.#hooks.published : undefined
-    if (!isHeard && !isListened && published === undefined) {
-      if (done !== undefined) queueMicrotask(done)
-      return
-    }
-    const finished = done === undefined ? nothing : afterAll((isHeard ? 1 : 0) + (published === undefined ? 0 : 1) + 1, done)
-    const packet = packetOf(message, this)
-    if (isHeard) this.mq.emit(packet, done === undefined ? undefined : finished)
-    published?.(message, undefined, finished)
-    if (isListened) this.#events.published(packet, from)
-    if (done !== undefined) queueMicrotask(finished)
-  }
-
-  // From a broker that shares our emitter.
+  // From a broker that shares our emitter, or from a program without one that emits there.
   #heard(packet: AedesPublishPacket, done: () => void): void {
     const { brokerId, topic } = packet
-    const isForeign = brokerId !== undefined && brokerId !== this.id
-    if (isForeign && !topic.startsWith(`$SYS/${brokerId}/`) && !topic.startsWith('$SYS/sub/')) {
-      const { commit } = this.#engine.route(messageOf(packet, sourceIn(packet)), undefined)
-      if (commit !== undefined) {
-        commit.wait({ settle: done })
-        return
-      }
+    if (brokerId === this.id || isChatter(brokerId ?? this.id, topic)) {
+      done()
+      return
     }
-    done()
+    try {
+      this.#engine.relay(messageOf(packet, sourceIn(packet)), done)
+    } catch (error) {
+      this.#emitError(error)
+      done()
+    }
   }
 
-  // Without a listener this event would end the process.
+  // Without a listener the event would end the process.
   #emitError(error: unknown): void {
     if (this.listenerCount('error') > 0) this.emit('error', error)
-    else this.#engine.log.write('fault', { reason: errorMessage(error) })
+    else this.#engine.log.write('embedderFault', { reason: errorMessage(error) })
   }
 }
 
@@ -428,6 +530,7 @@ const ordinary: ReadonlySet<string> = new Set([
   'disconnected with will',
   'session taken over',
   'server shutting down',
+  'listener removed',
   'administrative action'
 ])
 
@@ -439,16 +542,13 @@ function faultOf(words: string, isClient: boolean): Error | undefined {
   return ordinary.has(words) ? undefined : new Error(aedesWords[words] ?? words)
 }
 
-const nothing = (): void => {}
-
-/** Calls back when it was itself called so often. */
-function afterAll(times: number, done: () => void): () => void {
-  let left = times
-  return () => {
-    left -= 1
-    if (left === 0) done()
-  }
+// What lies below `$SYS/sub/` comes from persistences that several brokers share.
+function isChatter(brokerId: string, topic: string): boolean {
+  const prefix = `$SYS/${brokerId}/`
+  return topic.startsWith('$SYS/sub/') || (topic.startsWith(prefix) && chatter.has(topic.slice(prefix.length)))
 }
+
+const nothing = (): void => {}
 
 function stopTimer(timer: unknown): void {
   if (isTimer(timer)) clearInterval(timer)
@@ -461,6 +561,13 @@ function isTimer(value: unknown): value is NodeJS.Timeout {
 function goneOf(stream: Duplex): Promise<void> | undefined {
   if (stream.destroyed || stream.closed) return undefined
   return new Promise(resolve => stream.once('close', () => resolve()))
+}
+
+function dismissalOf(verdict: Verdict): Dismissal {
+  if (typeof verdict === 'string') return { reason: verdict, loss: verdict }
+  if (!('ok' in verdict)) return verdict
+  if (!verdict.ok) return { reason: 'not-authorised', loss: 'not-authorised' }
+  return { reason: 'not-authorised', loss: 'client-id', why: describeLoss('client-id') }
 }
 
 function attempt(decide: () => Verdict | SlowVerdict): Verdict | SlowVerdict {

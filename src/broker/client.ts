@@ -3,24 +3,19 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { type Duplex, PassThrough } from 'node:stream'
-import type { Client as AedesClient, PublishPacket, SubscribePacket, Subscription, Subscriptions, UnsubscribePacket } from 'aedes'
+import type { Client as AedesClient, PublishPacket } from 'aedes'
 import type { Connection as Transport } from '../auth/identity.js'
-import { errorMessage } from '../errors.js'
-import { encodeDisconnect } from '../protocol/encode.js'
-import { packetTypes, type SubscriptionRequest } from '../protocol/packets.js'
-import { encodeProperties, type Properties } from '../protocol/properties.js'
+import { errorMessage, errorOf } from '../errors.js'
+import { encodeProperties, type Properties, places } from '../protocol/properties.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import { Connection } from '../session/connection.js'
 import type { ConnectionHost } from '../session/host.js'
 import type { Session } from '../session/session.js'
 import { handleSubscribe, handleUnsubscribe } from '../session/subscribe.js'
-import { parseFilter } from '../topic.js'
-import { messageOf, qosOf } from './aedes-packets.js'
+import { type Filters, messageOf, reasonCodeOf, subscribeOf, unsubscribeOf } from './aedes-packets.js'
+import { type Done, Pending } from './pending.js'
 
-type Done = (error?: Error) => void
-type Filters = Subscriptions | Subscription | Subscription[] | SubscribePacket | UnsubscribePacket
-
-interface DisconnectOptions {
+export interface DisconnectOptions {
   readonly reasonCode?: number | undefined
   readonly properties?: Properties | undefined
 }
@@ -31,9 +26,10 @@ const nothing = (): void => {}
 export class ClientConnection extends Connection {
   readonly client: Client
 
-  constructor(conn: Duplex, transport: Transport, host: ConnectionHost, req?: IncomingMessage) {
+  /** `failed`: told of what an embedder's program did wrong, where no callback is. */
+  constructor(conn: Duplex, transport: Transport, host: ConnectionHost, failed: (error: Error) => void, req?: IncomingMessage) {
     super(conn, transport, host, req)
-    this.client = new Client(this)
+    this.client = new Client(this, failed)
   }
 }
 
@@ -48,6 +44,8 @@ export class Client extends EventEmitter implements AedesClient {
   /** Another broker's birth clears them in every client that Aedes knows. */
   readonly duplicates: Record<string, unknown> = {}
   readonly #connection: Connection
+  readonly #failed: (error: Error) => void
+  readonly #pending: Pending
 
   static {
     Object.defineProperties(Client.prototype, {
@@ -64,30 +62,38 @@ export class Client extends EventEmitter implements AedesClient {
     })
   }
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, failed: (error: Error) => void) {
     super()
     const { conn, req } = connection
     this.#connection = connection
+    this.#failed = failed
+    this.#pending = new Pending({ threw: failed, schedule: setImmediate })
     this.conn = conn
     if (req !== undefined) this.req = req
     this.connDetails = req === undefined ? null : (Reflect.get(req, 'connDetails') ?? null)
   }
 
+  /** Undefined: one of another broker, or a former one. */
+  static connectionOf(client: AedesClient): Connection | undefined {
+    return client instanceof Client ? client.#connection : undefined
+  }
+
   get connecting(): boolean {
-    return this.#connection.state === 'connecting'
+    const { state, isAnnounced } = this.#connection
+    return state === 'connecting' || (state === 'active' && !isAnnounced)
   }
 
   get connected(): boolean {
-    return this.#connection.state === 'active'
+    return this.#connection.state === 'active' && this.#connection.isAnnounced
   }
 
   get closed(): boolean {
     return this.#connection.closed
   }
 
-  /** Its CONNECT was accepted. */
+  /** Its CONNECT was accepted, and it was told so. */
   get connackSent(): boolean {
-    return this.#connection.connect !== undefined
+    return this.#connection.hasConnack
   }
 
   /** Its session ends with the connection. */
@@ -121,73 +127,49 @@ export class Client extends EventEmitter implements AedesClient {
     return this.#connection.disconnectReasonCode
   }
 
-  // As with Aedes, an error that is emitted here ends the connection; nobody needs to listen.
+  // As with Aedes, an error that is emitted here ends the connection; nobody needs to listen. Who does is told by the end itself.
   override emit(event: string | symbol, ...details: unknown[]): boolean {
-    if (event === 'error') {
+    if (event !== 'error') return super.emit(event, ...details)
+    if (!this.#connection.closed) {
       const [cause] = details
-      this.#connection.finish({ words: errorMessage(cause), ...(cause instanceof Error && { error: cause }) })
-      if (this.listenerCount('error') === 0) return true
+      this.#connection.finish({ words: errorMessage(cause), error: errorOf(cause) })
+    } else if (this.listenerCount('error') > 0) {
+      super.emit(event, ...details)
     }
-    return super.emit(event, ...details)
+    return true
   }
 
   /** To this client alone. `done`: it is on its way, or waits in its queue. */
-  publish(packet: PublishPacket, done: Done = nothing): void {
-    const connection = this.#connection
-    const { session, host } = connection
-    if (session === undefined || connection.closed) {
-      done(new Error('client is closed'))
-      return
-    }
-    const original = messageOf(packet)
-    const { authorizeForward } = host.hooks
-    const message = authorizeForward === undefined ? original : authorizeForward(session, original)
-    if (message === undefined) {
-      setImmediate(done)
-      return
-    }
-    if (message.qos === 0) {
-      connection.sendLive(message, message.retain, 0, undefined)
-      setImmediate(done)
-      return
-    }
-    const entry = session.enqueue(message, message.qos, message.retain, 0)
-    if (entry === undefined) {
-      setImmediate(done, new Error('the queue of the client is full'))
-      return
-    }
-    const commit = session.isStored ? host.ledger.record({ kind: 'enqueue', message, entries: [entry] }) : undefined
-    if (commit === undefined) session.take(entry)
-    else commit.hand(entry, session)
-    if (commit === undefined) setImmediate(done)
-    else commit.wait({ settle: () => done() })
+  publish(packet: PublishPacket, done?: Done): void {
+    this.#request(done, (connection, session, answer) => {
+      const original = messageOf(packet)
+      const { host } = connection
+      const { authorizeForward } = host.hooks
+      const message = authorizeForward === undefined ? original : authorizeForward(session, original)
+      if (message === undefined) {
+        answer()
+      } else if (message.qos === 0) {
+        if (connection.isReady) connection.sendLive(message, message.retain, 0, undefined)
+        else connection.sendBehind(message, message.retain, 0)
+        answer()
+      } else {
+        const commit = host.enqueueAlone(session, message, message.qos, message.retain, 0)
+        if (commit === 'full') answer(new Error('the queue of the client is full'))
+        else if (commit === undefined) answer()
+        else commit.wait({ settle: answer })
+      }
+    })
   }
 
-  /** Adds subscriptions as if the client had asked for them; SUBACK is sent for a whole packet with an identifier. */
-  subscribe(filters: Filters, done: Done = nothing): void {
-    const connection = this.#connection
-    if (connection.session === undefined || connection.closed) {
-      done(new Error('client is closed'))
-      return
-    }
-    const subscriptions = requestsOf(filters)
-    const wrong = subscriptions.find(({ filter }) => typeof parseFilter(filter) === 'string')
-    if (wrong !== undefined) {
-      done(new Error(`${wrong.filter} is no topic filter`))
-      return
-    }
-    const packet = { type: packetTypes.subscribe, packetId: identifierOf(filters), subscriptions, subscriptionIdentifier: 0 } as const
-    handleSubscribe(connection, packet, error => setImmediate(done, error))
+  /** Adds subscriptions as if the client had asked for them; SUBACK is sent for a whole packet with an identifier. `done`: they are durable. */
+  subscribe(filters: Filters, done?: Done): void {
+    this.#request(done, (connection, _session, answer) => handleSubscribe(connection, subscribeOf(filters), answer))
   }
 
-  unsubscribe(filters: Filters | string | readonly string[], done: Done = nothing): void {
-    const connection = this.#connection
-    if (connection.session === undefined || connection.closed) {
-      done(new Error('client is closed'))
-      return
-    }
-    handleUnsubscribe(connection, { type: packetTypes.unsubscribe, packetId: identifierOf(filters), filters: namesOf(filters) })
-    setImmediate(done)
+  unsubscribe(filters: Filters | string | readonly string[], done?: Done): void {
+    this.#request(done, (connection, _session, answer) => {
+      handleUnsubscribe(connection, unsubscribeOf(filters), answer)
+    })
   }
 
   /** Without a word, and without its will being void. */
@@ -196,16 +178,16 @@ export class Client extends EventEmitter implements AedesClient {
     this.#whenGone(done)
   }
 
-  /** Tells an MQTT 5 client why. */
+  /** Tells an MQTT 5 client why. What can't be sent to it ends it too, with an error. */
   disconnect(options: DisconnectOptions | (() => void) = {}, done: () => void = nothing): void {
     const connection = this.#connection
-    const { reasonCode = reasonCodes.success, properties } = typeof options === 'function' ? {} : options
-    if (properties !== undefined && connection.version === 5 && !connection.closed) {
-      connection.disconnectReasonCode = reasonCode
-      connection.send(encodeDisconnect(reasonCode, encodeProperties(properties)))
-      connection.finish({ words: 'administrative action' })
-    } else {
-      connection.finish({ words: 'administrative action', reasonCode })
+    const { reasonCode, properties } = typeof options === 'function' ? {} : (options ?? {})
+    try {
+      const code = reasonCodeOf(reasonCode ?? reasonCodes.success)
+      const bytes = encodeProperties(properties ?? {}, places.disconnect)
+      connection.finish({ words: 'administrative action', reasonCode: code, properties: bytes })
+    } catch (error) {
+      this.emit('error', error)
     }
     this.#whenGone(typeof options === 'function' ? options : done)
   }
@@ -214,6 +196,28 @@ export class Client extends EventEmitter implements AedesClient {
   emptyOutgoingQueue(done: Done = nothing): void {
     const emptied = this.#connection.session?.empty() ?? Promise.resolve()
     emptied.then(() => done(), done)
+  }
+
+  /** Nothing comes any more of what was asked of it. */
+  left(): void {
+    this.#pending.fail(new Error('client is closed'))
+  }
+
+  // What is asked for wrongly is an error for the callback or, without one, where the broker's own errors go.
+  #request(done: Done | undefined, work: (connection: Connection, session: Session, answer: Done) => void): void {
+    const connection = this.#connection
+    const { session } = connection
+    const answer = this.#pending.add(done ?? nothing)
+    if (session === undefined || connection.closed) {
+      answer(new Error(connection.closed ? 'client is closed' : 'client is not connected yet'))
+      return
+    }
+    try {
+      work(connection, session, answer)
+    } catch (error) {
+      if (done === undefined) this.#failed(errorOf(error))
+      answer(errorOf(error))
+    }
   }
 
   #whenGone(done: () => void): void {
@@ -267,37 +271,4 @@ export class FormerClient extends EventEmitter implements AedesClient {
   emptyOutgoingQueue(done: () => void = nothing): void {
     setImmediate(done)
   }
-}
-
-function requestsOf(filters: Filters): SubscriptionRequest[] {
-  const list: readonly Subscription[] = Array.isArray(filters)
-    ? filters
-    : 'subscriptions' in filters
-      ? filters.subscriptions
-      : 'topic' in filters
-        ? [filters]
-        : []
-  return list.map(({ topic, qos, nl = false, rap = false, rh }) => ({
-    filter: topic,
-    qos: qosOf(qos),
-    noLocal: nl,
-    retainAsPublished: rap,
-    retainHandling: rh === 1 || rh === 2 ? rh : 0
-  }))
-}
-
-function namesOf(filters: Filters | string | readonly string[]): string[] {
-  if (typeof filters === 'string') return [filters]
-  if (Array.isArray(filters)) return filters.map(nameOf)
-  if ('unsubscriptions' in filters && Array.isArray(filters.unsubscriptions)) return filters.unsubscriptions.map(nameOf)
-  if ('subscriptions' in filters && Array.isArray(filters.subscriptions)) return filters.subscriptions.map(nameOf)
-  return 'topic' in filters && typeof filters.topic === 'string' ? [filters.topic] : []
-}
-
-function nameOf(filter: string | { readonly topic: string }): string {
-  return typeof filter === 'string' ? filter : filter.topic
-}
-
-function identifierOf(filters: Filters | string | readonly string[]): number {
-  return typeof filters === 'object' && 'messageId' in filters && typeof filters.messageId === 'number' ? filters.messageId : 0
 }

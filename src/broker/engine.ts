@@ -1,26 +1,30 @@
 // The engine: connections, sessions and messages, and the clock they share. It knows no Aedes: `broker.ts` puts it into one.
 
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../auth/acl.js'
-import { decide, explainDecision, openAcl } from '../auth/acl.js'
-import { Denials } from '../auth/denials.js'
-import type { Identity, Connection as Transport } from '../auth/identity.js'
+import { closedAcl, decide, openAcl } from '../auth/acl.js'
+import { decideFilter } from '../auth/acl-reach.js'
+import type { Connection as Transport } from '../auth/identity.js'
 import type { Admitted, Policy } from '../auth/policy.js'
 import type { DeliveryConfig, LimitsConfig, ListenerConfig } from '../config/types.js'
 import { errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { Message } from '../message.js'
-import type { Connect } from '../protocol/packets.js'
+import { Message, type MessageSource } from '../message.js'
+import type { Connect, Qos } from '../protocol/packets.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
-import type { Connection } from '../session/connection.js'
-import { logEnd, nameOf } from '../session/connection-log.js'
+import { Connection } from '../session/connection.js'
+import { logEnd } from '../session/connection-log.js'
 import { Flusher } from '../session/flusher.js'
-import type { Bounds, DeniedPublish, Events, Hooks, OpenedSession, Routing } from '../session/host.js'
+import type { Bounds, DeniedPublish, Events, Hooks, OpenedSession, Release, Routing } from '../session/host.js'
 import { type Commit, Ledger } from '../session/ledger.js'
 import type { RawPublish, Receiver, Replay, Session } from '../session/session.js'
 import { subscriptionKey } from '../session/subscribe.js'
 import { Turns } from '../session/turns.js'
 import type { Store, StoredWill, Subscription } from '../storage.js'
+import { AclLog } from './acl-log.js'
+import { type CertificateRules, CertificateWatch } from './certificate-watch.js'
 import { Deadlines } from './deadlines.js'
+import { type Dismissal, endOf } from './dismissal.js'
 import { Exchange, type ExchangeHost } from './exchange.js'
 import { Sessions, type SessionsHost } from './sessions.js'
 import { type Gauges, Stats } from './stats.js'
@@ -45,8 +49,10 @@ export interface EngineOptions extends EngineLimits {
   policyOf(transport: Transport): Policy
   /** What is in force for a session whose connection came by this listener, before a restart; undefined: it has no rights. */
   policyOfAbsent(listener: string | undefined): Policy | undefined
-  /** Everything that is published, after it was routed. */
-  routed(message: Message, from: Connection | undefined, done?: () => void): void
+  /** Absent: connections outlast their certificates. */
+  readonly certificates?: CertificateRules
+  /** Everything that is published, after it was routed. `isHookDue`: the embedder's `published` is to be asked; a client's connection does that itself. */
+  routed(message: Message, from: Connection | undefined, isHookDue: boolean, done?: (error?: Error) => void): void
   registered(connection: Connection): void
   gone(connection: Connection): void
   expired(session: Session): void
@@ -58,6 +64,8 @@ const tick = 1000
 const perTurn = 500
 /** A store that is there and doesn't answer for so long is mentioned. Milliseconds. */
 const longWait = 10_000
+/** How long the wills of all may take when the broker stops, milliseconds; and as long again, once their clients are gone. */
+const willTime = 2000
 /** How often retained messages are looked through for expired ones, ticks. */
 const retainedSweep = 60
 
@@ -74,13 +82,14 @@ export class Engine implements SessionsHost, ExchangeHost {
   readonly bounds: Bounds
   readonly sessions: Sessions
   readonly exchange: Exchange
+  readonly aclLog: AclLog
+  readonly certificates: CertificateWatch
   /** Those whose socket exists. */
   readonly connections = new Set<Connection>()
   limits: LimitsConfig
   delivery: DeliveryConfig
   policyVersion = 0
   readonly #options: EngineOptions
-  readonly #denials = new Denials()
   readonly #silences = new Deadlines<Connection>()
   readonly #sys: SysTopics
   #heapMaximum = 0
@@ -102,16 +111,19 @@ export class Engine implements SessionsHost, ExchangeHost {
     this.delivery = delivery
     this.connectTimeout = connectTimeout
     this.bounds = bounds
-    this.ledger = new Ledger(store)
     this.turns = new Turns(error => log.write('fault', { reason: errorMessage(error) }))
+    this.ledger = new Ledger(store, this.turns)
     this.sessions = new Sessions(this)
     this.exchange = new Exchange(this)
+    this.aclLog = new AclLog(log)
+    this.certificates = new CertificateWatch(options.certificates ?? lasting, this)
     this.#sys = new SysTopics(version, performance.now())
   }
 
   /** Takes up what the store kept. */
   async open(): Promise<void> {
     const { sessions, retained } = await this.store.open()
+    if (this.#isStopping) throw new Error('the broker was closed while its store was opened')
     for (const message of retained) this.exchange.retained.set(message)
     for (const session of sessions) this.sessions.restore(session)
     this.#ticker = setInterval(() => this.#tick(), tick)
@@ -120,16 +132,66 @@ export class Engine implements SessionsHost, ExchangeHost {
     this.#scheduleSys()
   }
 
-  /** Tells everybody, sends their wills, and gives the store time to take what it was given. */
+  /** Sends everybody's will, tells them, and gives the store time to take what it was given. */
   async close(): Promise<void> {
     this.#isStopping = true
     clearInterval(this.#ticker)
     clearTimeout(this.#sysTimer)
+    // Whatever they still send is not read.
+    for (const connection of this.connections) connection.hold()
+    const began = performance.now()
+    await this.#sendWills(began + willTime)
+    const late = this.#takeWills()
+    this.exchange.finish()
     for (const connection of [...this.connections])
       connection.finish({ words: 'server shutting down', reasonCode: reasonCodes.serverShuttingDown })
+    await this.#sendLateWills(late, began + 2 * willTime)
     this.sessions.sendWills()
     // What waits for a store that is away was promised to nobody.
     if (this.store.up !== false) await this.ledger.drained()
+  }
+
+  // While all of them are still there to hear them, as Mosquitto does, as far as there is time.
+  async #sendWills(until: number): Promise<void> {
+    const inTime = (): boolean => performance.now() < until
+    for (const session of this.#withWill()) {
+      // To many receivers it goes in slices.
+      while (this.exchange.isRouting && inTime()) await nextTurn()
+      if (this.turns.isOver) await nextTurn()
+      if (!inTime()) return
+      this.sessions.sendWill(session)
+    }
+    while (this.exchange.isRouting && inTime()) await nextTurn()
+    // Sessions that are kept hear what is durable.
+    const left = Math.max(0, until - performance.now())
+    if (this.store.up !== false) await Promise.race([this.ledger.drained(), sleep(left, undefined, { ref: false })])
+  }
+
+  // In the order of their connections; what is to be delayed comes last.
+  #withWill(): readonly Session[] {
+    const sessions = [...this.connections].flatMap(({ session }) => (session?.will === undefined ? [] : [session]))
+    const isDelayed = ({ will, expiryInterval }: Session): boolean => Math.min(will?.delayInterval ?? 0, expiryInterval) > 0
+    return [...sessions.filter(session => !isDelayed(session)), ...sessions.filter(isDelayed)]
+  }
+
+  #takeWills(): readonly (() => void)[] {
+    return this.#withWill().flatMap(session => {
+      const { will } = session
+      session.will = undefined
+      return will === undefined ? [] : [() => this.publishWill(session, will)]
+    })
+  }
+
+  // Nobody is there any more: for sessions that are kept, and as retained messages.
+  async #sendLateWills(wills: readonly (() => void)[], until: number): Promise<void> {
+    for (const [i, send] of wills.entries()) {
+      if (this.turns.isOver) await nextTurn()
+      if (performance.now() >= until) {
+        this.log.write('willsNotSent', { count: wills.length - i })
+        return
+      }
+      send()
+    }
   }
 
   applyLimits({ limits, delivery }: Pick<EngineLimits, 'limits' | 'delivery'>): void {
@@ -145,17 +207,27 @@ export class Engine implements SessionsHost, ExchangeHost {
   /** Decisions are made anew from now on. */
   policiesChanged(): void {
     this.policyVersion += 1
+    this.aclLog.renew()
   }
 
   sessionChangedHands(): void {
     this.policyVersion += 1
   }
 
-  /** A message of the broker itself. `done`: whoever listens beside the clients has done so. */
-  publish(message: Message, done?: () => void): Commit | undefined {
-    const { commit } = this.exchange.route(message, undefined)
-    this.#options.routed(message, undefined, done)
-    return commit
+  /**
+   * A message of the broker itself, or of a client that does not publish it now. `heard`: whoever listens beside the clients has done so;
+   * `kept`: it is durable.
+   */
+  publish(message: Message, from?: Connection, heard?: (error?: Error) => void, kept?: () => void): void {
+    this.#route(message, commit => {
+      this.#options.routed(message, from, true, heard)
+      whenDurable(commit, kept)
+    })
+  }
+
+  /** One that another broker published. `kept`: it is durable. */
+  relay(message: Message, kept: () => void): void {
+    this.#route(message, commit => whenDurable(commit, kept))
   }
 
   // What connections ask.
@@ -198,12 +270,20 @@ export class Engine implements SessionsHost, ExchangeHost {
     if (ended.length > 0) this.events.unsubscribed(connection, ended)
   }
 
-  route(message: Message, raw: RawPublish | undefined): Routing {
-    return this.exchange.route(message, raw)
+  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing {
+    return this.exchange.route(message, raw, release)
+  }
+
+  get isRouting(): boolean {
+    return this.exchange.isRouting
+  }
+
+  enqueueAlone(session: Session, message: Message, qos: Qos, retain: boolean, identifier: number): Commit | 'full' | undefined {
+    return this.exchange.enqueueAlone(session, message, qos, retain, identifier)
   }
 
   routed(message: Message, connection: Connection): void {
-    this.#options.routed(message, connection)
+    this.#options.routed(message, connection, false)
   }
 
   subscribe(session: Session, subscription: Subscription): boolean {
@@ -234,23 +314,37 @@ export class Engine implements SessionsHost, ExchangeHost {
 
   registered(connection: Connection): void {
     this.stats.connections += 1
+    this.certificates.begin(connection)
     this.#options.registered(connection)
   }
 
   closed(connection: Connection): void {
     this.connections.delete(connection)
+    this.certificates.forget(connection)
     // A stop ends them all; Mosquitto has no line for each.
     if (!this.#isStopping) logEnd(connection)
     this.#options.gone(connection)
   }
 
-  sayDenied(connection: Connection, { denial, ...publish }: DeniedPublish): void {
-    const { clientId } = connection
-    const { dup, qos, retain, packetId, topic, payload } = publish
-    const fields = { clientId, dup, qos, retain, packetId, topic, bytes: payload.length }
-    if (this.#mayLog(connection, topic, denial.reason))
-      this.log.write('publishDenied', { ...fields, ...nameOf(connection), why: denial.why })
-    else this.log.write('publishDeniedAgain', fields)
+  mayReceive(session: Session, filter: string): Decision {
+    const policy = this.#policyOfSession(session)
+    return policy === undefined ? decideFilter(closedAcl, session.identity, filter) : policy.authorizeFilter(session.identity, filter)
+  }
+
+  deniedSubscription({ identity }: Session, filter: string, decision: Decision): void {
+    this.aclLog.subscription(identity, filter, decision, this.delivery.aclSubscribeCheck === 'strict')
+  }
+
+  shadowedPublish({ identity }: Session, topic: string, shadow: Decision): void {
+    this.aclLog.shadow('publish', identity, topic, shadow)
+  }
+
+  shadowedDelivery({ identity }: Session, { topic }: Message, shadow: Decision): void {
+    this.aclLog.shadow('delivery', identity, topic, shadow)
+  }
+
+  deniedPublish({ identity }: Session, publish: DeniedPublish): void {
+    this.aclLog.publish(identity, publish)
   }
 
   // What sessions and the exchange ask.
@@ -265,36 +359,56 @@ export class Engine implements SessionsHost, ExchangeHost {
 
   mayStillWrite({ source, topic }: Message): boolean {
     if (!this.delivery.checkRetainSource || source === undefined) return true
-    const { clientId, username, listener } = source
-    const policy = this.#options.policyOfAbsent(listener)
+    const policy = this.#options.policyOfAbsent(source.listener)
     if (policy === undefined) return false
-    const identity: Identity = username === undefined ? { clientId } : { clientId, username }
-    return policy.authorize(identity, 'write', topic).allowed
+    const decision = policy.authorize(source, 'write', topic)
+    if (!decision.allowed) this.#deniedRetained(source, topic, decision)
+    return decision.allowed
+  }
+
+  #deniedRetained({ listener: _, ...publisher }: MessageSource, topic: string, decision: Decision): void {
+    this.aclLog.retained(publisher, topic, decision)
   }
 
   get forward(): ((session: Session, message: Message) => Message | undefined) | undefined {
     const { authorizeForward } = this.hooks
     if (authorizeForward === undefined) return undefined
-    return (session, message) => authorizeForward(session, message)
+    return (session, message) => {
+      try {
+        return authorizeForward(session, message)
+      } catch (error) {
+        this.deliveryFailed(session, error)
+        return undefined
+      }
+    }
   }
 
   dropped(): void {
     this.stats.publishDropped += 1
   }
 
-  deniedDelivery(session: Session, { topic }: Message, decision: Decision): void {
-    if (!this.isDebugging) return
-    const { clientId, username } = session.identity
-    this.log.write('deliveryDenied', { clientId, ...(username !== undefined && { username }), topic, why: explainDecision(decision) })
+  /** Ends the connection of a client that was let in. */
+  dismiss(connection: Connection, dismissal: Dismissal): void {
+    if (dismissal.ofCertificate !== undefined) this.stats.certificatesLost += 1
+    connection.finish(endOf(dismissal))
+  }
+
+  deniedDelivery({ identity }: Session, { topic }: Message, decision: Decision): void {
+    this.aclLog.delivery(identity, topic, decision)
+  }
+
+  deliveryFailed({ clientId }: Session, error: unknown): void {
+    this.log.write('fault', { reason: `${errorMessage(error)}, in a delivery to ${clientId}` })
   }
 
   publishWill(session: Session, { message, messageExpiryInterval }: StoredWill): void {
     const decision = this.mayWrite(session, message.topic)
     const { topic, payload, qos, retain, properties, source } = message
     if (!decision.allowed) {
-      this.#sayWillDenied(session, topic, decision)
+      this.aclLog.will(session.identity, topic, decision)
       return
     }
+    if (decision.shadow !== undefined) this.aclLog.shadow('will', session.identity, topic, decision.shadow)
     const expiresAt = messageExpiryInterval === undefined ? undefined : Date.now() + messageExpiryInterval * 1000
     const will = new Message({
       topic,
@@ -306,8 +420,10 @@ export class Engine implements SessionsHost, ExchangeHost {
       ...(expiresAt !== undefined && { expiresAt })
     })
     const { authorizeWill } = this.hooks
-    if (authorizeWill === undefined) this.publish(will)
-    else authorizeWill(session, will, allowed => allowed !== undefined && this.publish(allowed))
+    const { testator } = session
+    const from = testator instanceof Connection ? testator : undefined
+    if (authorizeWill === undefined) this.publish(will, from)
+    else authorizeWill(session, will, allowed => allowed !== undefined && this.publish(allowed, from))
   }
 
   expired(session: Session): void {
@@ -316,31 +432,19 @@ export class Engine implements SessionsHost, ExchangeHost {
     this.#options.expired(session)
   }
 
+  #route(message: Message, done: (commit: Commit | undefined) => void): void {
+    const { commit, underWay } = this.exchange.route(message, undefined)
+    if (underWay === undefined) done(commit)
+    else underWay.done = routing => done(routing.commit)
+  }
+
   #decide(session: Session, access: 'read' | 'write', topic: string): Decision {
-    const policy = session.transport === undefined ? this.#options.policyOfAbsent(session.listenerName) : this.policyOf(session.transport)
-    return policy === undefined
-      ? decide({ kind: 'closed' }, session.identity, access, topic)
-      : policy.authorize(session.identity, access, topic)
+    const policy = this.#policyOfSession(session)
+    return policy === undefined ? decide(closedAcl, session.identity, access, topic) : policy.authorize(session.identity, access, topic)
   }
 
-  #sayWillDenied(session: Session, topic: string, decision: Decision): void {
-    const { clientId, username } = session.identity
-    const { show } = this.#denials.report(clientId, topic, performance.now())
-    if (!show) return
-    this.log.write('willDenied', { clientId, ...(username !== undefined && { username }), topic, why: explainDecision(decision) })
-  }
-
-  // Each client and topic once, so many a minute: a client in a loop doesn't fill the log.
-  #mayLog(connection: Connection, topic: string, reason: string | undefined): boolean {
-    const { show, hidden } = this.#denials.report(connection.clientId, topic, performance.now())
-    this.#sayHidden(hidden)
-    if (show && reason === 'dangerous-username') this.log.write('dangerousUsername', { username: '', ...nameOf(connection) })
-    if (show && reason === 'dangerous-client-id') this.log.write('dangerousClientId', { clientId: connection.clientId })
-    return show
-  }
-
-  #sayHidden(count: number): void {
-    if (count > 0) this.log.write('denialsNotShown', { count })
+  #policyOfSession({ transport, listenerName }: Session): Policy | undefined {
+    return transport === undefined ? this.#options.policyOfAbsent(listenerName) : this.policyOf(transport)
   }
 
   // Time.
@@ -374,9 +478,10 @@ export class Engine implements SessionsHost, ExchangeHost {
     if (this.#isStopping) return
     try {
       const now = Date.now()
-      this.#sayHidden(this.#denials.settle(performance.now()))
+      this.aclLog.settle()
       const isDone = this.#endSilent(performance.now())
-      if (this.sessions.sweep(now) && isDone) return
+      const isJudged = this.certificates.sweep(now)
+      if (this.sessions.sweep(now) && isDone && isJudged) return
     } catch (error) {
       this.log.write('fault', { reason: errorMessage(error) })
     }
@@ -418,7 +523,8 @@ export class Engine implements SessionsHost, ExchangeHost {
   }
 
   #publishSys(): void {
-    for (const { topic, payload } of this.#sys.tick(this.stats, this.#gauges(), performance.now())) {
+    const more = this.#options.certificates?.sysTopics?.(this.stats.certificatesLost) ?? []
+    for (const { topic, payload } of this.#sys.tick(this.stats, this.#gauges(), performance.now(), more)) {
       this.exchange.route(new Message({ topic, payload: Buffer.from(payload), qos: 2, retain: true }), undefined)
     }
   }
@@ -457,6 +563,14 @@ export class Engine implements SessionsHost, ExchangeHost {
   }
 }
 
+const lasting: CertificateRules = { nextLook: () => undefined, outdated: () => undefined }
+
+function whenDurable(commit: Commit | undefined, done: (() => void) | undefined): void {
+  if (done === undefined) return
+  if (commit === undefined) queueMicrotask(done)
+  else commit.wait({ settle: done })
+}
+
 /** For a broker without a configuration: everybody may do everything but write what is the broker's own. */
 export const openPolicy: Policy = Object.freeze({
   authenticate: async (_transport, credentials) => {
@@ -465,5 +579,6 @@ export const openPolicy: Policy = Object.freeze({
     return { ok: true, identity, provenBy: 'anonymous', credentials }
   },
   recheck: (_transport, admitted) => admitted,
-  authorize: (identity, access, topic) => decide(openAcl, identity, access, topic)
+  authorize: (identity, access, topic) => decide(openAcl, identity, access, topic),
+  authorizeFilter: (identity, filter) => decideFilter(openAcl, identity, filter)
 } satisfies Policy)

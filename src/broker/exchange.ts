@@ -1,10 +1,13 @@
 // A message on its way to everybody who subscribed: who they are is looked up once for each topic and kept, with the decision whether each
-// may read it, until a subscription or a rule changes.
+// may read it, until a subscription or a rule changes. A message to very many goes to them over several turns of the event loop; all others
+// wait behind it meanwhile, so that every order there is stays.
 
 import type { Decision } from '../auth/acl.js'
+import { errorMessage } from '../errors.js'
 import { Message } from '../message.js'
 import type { Qos } from '../protocol/packets.js'
-import type { Routing } from '../session/host.js'
+import { Deque } from '../session/deque.js'
+import type { Release, Routing, UnderWay } from '../session/host.js'
 import type { Commit } from '../session/ledger.js'
 import type { RawPublish, Receiver, Replay, Session, SessionHost } from '../session/session.js'
 import type { QueueEntry, Subscription } from '../storage.js'
@@ -15,20 +18,24 @@ import { Router, type SharedGroup, type Target } from './router.js'
 export interface ExchangeHost extends SessionHost {
   /** May who published it still write to its topic? */
   mayStillWrite(message: Message): boolean
-  deniedDelivery(session: Session, message: Message, decision: Decision): void
-}
-
-interface Delivery {
-  readonly session: Session
-  readonly subscription: Subscription
-  readonly decision: Decision
+  /** Something of ours threw on the way to this session. */
+  deliveryFailed(session: Session, error: unknown): void
 }
 
 /** Everybody who is to get what is published to one topic. */
 interface Plan {
-  readonly deliveries: readonly Delivery[]
+  readonly targets: readonly Target<Session>[]
   readonly groups: readonly SharedGroup<Session>[]
+  /** Of the targets, as far as they were asked for. */
+  readonly decisions: Decision[]
+  /** Of what it was made from. */
+  readonly version: number
 }
+
+/** To more receivers than these a message goes over several turns. */
+const manyReceivers = 1000
+/** Of those, between two looks at the clock. */
+const perLook = 32
 
 const cacheLimits = { topics: 20_000, weight: 400_000 }
 
@@ -37,7 +44,11 @@ export class Exchange {
   readonly #router = new Router<Session>()
   readonly #plans = new MatchCache<Plan>(cacheLimits)
   readonly #host: ExchangeHost
-  readonly #routing: { isMatched: boolean; commit: Commit | undefined } = { isMatched: false, commit: undefined }
+  readonly #routing: { isMatched: boolean; commit: Commit | undefined; underWay: UnderWay | undefined } = {
+    isMatched: false,
+    commit: undefined,
+    underWay: undefined
+  }
   /** Grows by the receivers of each message. */
   effort = 0
   /** Under way, and what has to be durable of it. */
@@ -46,6 +57,17 @@ export class Exchange {
   /** Of stored sessions, for the message under way. */
   #entries: QueueEntry[] = []
   #sessions: Session[] = []
+  /** To very many, the one that is being delivered. */
+  #fanOut: Passage | undefined
+  /** What came meanwhile, in order. */
+  readonly #waiting = new Deque<Passage>()
+  /** Of those, how many have their turn before whoever is through is told. */
+  #round = 0
+  /** They are through; whoever published them doesn't know yet. */
+  readonly #through = new Deque<Passage>()
+  #isFinishing = false
+  /** One is on its way to very many, or others wait behind it. */
+  isRouting = false
 
   constructor(host: ExchangeHost) {
     this.#host = host
@@ -68,8 +90,32 @@ export class Exchange {
     return this.#router.remove(session, filter, group)
   }
 
-  /** Stored sessions get it when it is durable, the others now. `raw`: the bytes it came in, where they may go on as they are. */
-  route(message: Message, raw: RawPublish | undefined): Routing {
+  /**
+   * Stored sessions get it when it is durable, the others now. `raw`: the bytes it came in, where they may go on as they are. `release` is
+   * recorded together with the entries.
+   */
+  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing {
+    if (!this.isRouting) return this.#routeNow(message, raw, release)
+    message.keep()
+    const passage = new Passage(message, release)
+    this.#waiting.push(passage)
+    return this.#routed(false, undefined, passage)
+  }
+
+  /** What is on its way gets there now, and from now on nothing is put off: the broker stops. */
+  finish(): void {
+    this.#isFinishing = true
+    while (this.isRouting || this.#through.size > 0) {
+      try {
+        if (this.#fanOut === undefined) this.#takeWaiting()
+        else this.#goOn()
+      } catch (error) {
+        this.#host.log.write('fault', { reason: errorMessage(error) })
+      }
+    }
+  }
+
+  #routeNow(message: Message, raw: RawPublish | undefined, release: Release | undefined, passage?: Passage): Routing {
     const outer = this.#current
     const outerCommit = this.#commit
     // A log line that goes to a topic, or a hook that publishes: what is on its way keeps its place before it.
@@ -77,43 +123,203 @@ export class Exchange {
     this.#current = message
     this.#commit = undefined
     try {
-      return this.#route(message, raw)
+      return this.#route(message, raw, release, passage)
     } finally {
       this.#current = outer
       this.#commit = before
-      if (this.#entries.length > 0) this.#forgetEntries()
+      // Something threw: those who had their turn before have their message.
+      if (this.#entries.length > 0) this.#store(message)
     }
   }
 
-  #route(message: Message, raw: RawPublish | undefined): Routing {
-    const { deliveries, groups } = this.#plan(message.topic)
-    this.effort += deliveries.length
+  #route(message: Message, raw: RawPublish | undefined, release: Release | undefined, passage: Passage | undefined): Routing {
+    const plan = this.#plan(message.topic)
+    const { targets, groups } = plan
+    this.effort += targets.length
     this.#commit = message.retain ? this.#retain(message) : undefined
-    for (let i = 0; i < deliveries.length; i++) {
-      const delivery = deliveries[i]
-      if (delivery !== undefined) this.#deliver(delivery, message, raw)
+    if (targets.length > manyReceivers && !this.#isFinishing) {
+      return this.#begin(passage ?? new Passage(message, release), plan, this.#commit)
+    }
+    for (let i = 0; i < targets.length; i++) {
+      const target = targets[i]
+      if (target !== undefined)
+        this.#deliver(target.subscriber, target.subscription, this.#decisionOf(plan, i, target, message.topic), message, raw)
     }
     for (const group of groups) this.#deliverShared(group, message)
-    if (this.#entries.length > 0 || (message.qos > 0 && this.#host.store.load !== undefined)) this.#commit = this.#store(message)
+    this.#record(message, release)
+    return this.#routed(isFor(plan), this.#commit, undefined)
+  }
+
+  #routed(isMatched: boolean, commit: Commit | undefined, underWay: UnderWay | undefined): Routing {
     const routing = this.#routing
-    routing.isMatched = deliveries.length > 0 || groups.length > 0
-    routing.commit = this.#commit
+    routing.isMatched = isMatched
+    routing.commit = commit
+    routing.underWay = underWay
     return routing
+  }
+
+  // In one commit. A store that is not atomic and stops in the middle repeats the message rather than losing it.
+  #record(message: Message, release: Release | undefined): void {
+    if (this.#entries.length > 0 || (message.qos > 0 && this.#host.store.load !== undefined)) this.#commit = this.#store(message)
+    if (release === undefined || release.session.hasEnded) return
+    const { session, packetId } = release
+    this.#commit = this.#host.ledger.record({ kind: 'release', clientId: session.clientId, packetId })
+  }
+
+  // To very many.
+
+  #begin(passage: Passage, plan: Plan, commit: Commit | undefined): Routing {
+    // It stays for longer than a turn.
+    passage.message.keep()
+    passage.plan = plan
+    passage.isMatched = isFor(plan)
+    passage.commit = commit
+    this.#fanOut = passage
+    this.isRouting = true
+    this.#host.turns.soon(this.#goOn)
+    return this.#routed(passage.isMatched, undefined, passage)
+  }
+
+  readonly #goOn = (): void => {
+    const passage = this.#fanOut
+    if (passage?.plan === undefined) return
+    let isThrough = false
+    try {
+      isThrough = this.#deliverSome(passage, passage.plan)
+    } finally {
+      // Also when a hook has thrown: everybody else gets it.
+      if (!isThrough) this.#host.turns.soon(this.#goOn)
+    }
+    if (!isThrough) return
+    this.#fanOut = undefined
+    this.#through.push(passage)
+    this.#takeWaiting()
+  }
+
+  // False: there are more, for a later turn.
+  #deliverSome(passage: Passage, plan: Plan): boolean {
+    const { message, release } = passage
+    const end = plan.targets.length + plan.groups.length
+    this.#current = message
+    this.#commit = passage.commit
+    this.#entries = passage.entries
+    this.#sessions = passage.sessions
+    try {
+      while (passage.at < end) {
+        const at = passage.at++
+        this.#deliverOne(at, plan, message)
+        if (passage.at % perLook > 0) continue
+        if (this.#host.store.isDurableAtOnce && this.#entries.length > 0) this.#commit = this.#store(message)
+        if (this.#isOver) return false
+      }
+      this.#dropEnded()
+      this.#record(message, release)
+      return true
+    } finally {
+      passage.entries = this.#entries
+      passage.sessions = this.#sessions
+      passage.commit = this.#commit
+      this.#forgetEntries()
+      this.#current = undefined
+      this.#commit = undefined
+    }
+  }
+
+  // As it is now: who has unsubscribed, or lost the right, since the message came, gets nothing; who came later isn't in the plan.
+  #deliverOne(at: number, plan: Plan, message: Message): void {
+    const target = plan.targets[at]
+    if (target === undefined) {
+      const group = plan.groups[at - plan.targets.length]
+      if (group !== undefined) this.#deliverShared(group, message)
+      return
+    }
+    const { subscriber: session, subscription } = target
+    if (plan.version === this.#version) {
+      this.#deliver(session, subscription, this.#decisionOf(plan, at, target, message.topic), message, undefined)
+      return
+    }
+    const current = session.hasEnded ? undefined : this.#router.find(session, subscription.filter)
+    if (current !== undefined) this.#deliver(session, current, this.#host.mayRead(session, message.topic), message, undefined)
+  }
+
+  // What was theirs is dropped in the store already; a session that came after them may have the same identifier.
+  #dropEnded(): void {
+    const entries = this.#entries
+    const sessions = this.#sessions
+    if (!sessions.some(({ hasEnded }) => hasEnded)) return
+    this.#entries = entries.filter((_, i) => sessions[i]?.hasEnded === false)
+    this.#sessions = sessions.filter(({ hasEnded }) => !hasEnded)
+  }
+
+  // In rounds: a publisher that is told goes on at once, and the others wait behind it only if it has very many receivers again.
+  readonly #takeWaiting = (): void => {
+    if (this.#round === 0) this.#round = this.#waiting.size
+    while (this.#fanOut === undefined && this.#round > 0) {
+      this.#round -= 1
+      const passage = this.#waiting.shift()
+      if (passage !== undefined) this.#pass(passage)
+      if (this.#round === 0 || !this.#isOver) continue
+      this.#host.turns.soon(this.#takeWaiting)
+      return
+    }
+    if (this.#fanOut === undefined) {
+      this.isRouting = this.#waiting.size > 0
+      if (this.isRouting) this.#host.turns.soon(this.#takeWaiting)
+    }
+    this.#tellThrough()
+  }
+
+  #pass(passage: Passage): void {
+    const { message, release } = passage
+    try {
+      const { isMatched, commit, underWay } = this.#routeNow(message, undefined, release, passage)
+      if (underWay !== undefined) return
+      passage.isMatched = isMatched
+      passage.commit = commit
+    } catch (error) {
+      // A hook's. Its publisher goes on.
+      this.#host.log.write('fault', { reason: errorMessage(error) })
+    }
+    this.#through.push(passage)
+  }
+
+  readonly #tellThrough = (): void => {
+    while (this.#through.size > 0) {
+      const passage = this.#through.shift()
+      if (passage !== undefined) passage.done?.(this.#routed(passage.isMatched, passage.commit, undefined))
+      if (this.#through.size === 0 || !this.#isOver) continue
+      this.#host.turns.soon(this.#tellThrough)
+      return
+    }
+  }
+
+  get #isOver(): boolean {
+    return !this.#isFinishing && this.#host.turns.isOver
   }
 
   /** The retained messages that a new subscription gets. */
   replayOf(session: Session, subscription: Subscription): Replay {
     const walk = this.retained.walk(subscription.filter)
-    const mayRead = (topic: string): boolean => this.#host.mayRead(session, topic).allowed
     return {
       subscription,
       next: () => {
         const { done, value } = walk.next()
         if (done) return undefined
-        if (value === undefined || !mayRead(value.topic) || !this.#host.mayStillWrite(value)) return 'pause'
+        if (value === undefined || !this.#mayReplay(session, value)) return 'pause'
         return value
       }
     }
+  }
+
+  #mayReplay(session: Session, message: Message): boolean {
+    const decision = this.#host.mayRead(session, message.topic)
+    if (!decision.allowed) {
+      this.#host.deniedDelivery(session, message, decision)
+      return false
+    }
+    if (!this.#host.mayStillWrite(message)) return false
+    if (decision.shadow !== undefined) this.#host.shadowedDelivery(session, message, decision.shadow)
+    return true
   }
 
   /** One retained message to one session, told that it is one. */
@@ -125,12 +331,19 @@ export class Exchange {
       connection.sendLive(forwarded, true, subscription.identifier, undefined)
       return
     }
-    const entry = session.enqueue(forwarded, qos, true, subscription.identifier)
-    if (entry === undefined) return
-    // On its own: a message may be on its way to others just now.
-    const commit = session.isStored ? this.#host.ledger.record({ kind: 'enqueue', message: forwarded, entries: [entry] }) : undefined
+    this.enqueueAlone(session, forwarded, qos, true, subscription.identifier)
+  }
+
+  /** Into one queue, on its own: a message may be on its way to others just now. */
+  enqueueAlone(session: Session, message: Message, qos: Qos, retain: boolean, identifier: number): Commit | 'full' | undefined {
+    // An entry that was given its place before comes before it into the store.
+    if (session.isStored && this.#fanOut !== undefined) this.#recordSome(this.#fanOut)
+    const entry = session.enqueue(message, qos, retain, identifier)
+    if (entry === undefined) return 'full'
+    const commit = session.isStored ? this.#host.ledger.record({ kind: 'enqueue', message, entries: [entry] }) : undefined
     if (commit === undefined) session.take(entry)
     else commit.hand(entry, session)
+    return commit
   }
 
   /** Removes retained messages whose time is over; each step is a part that fits into a turn. */
@@ -161,7 +374,16 @@ export class Exchange {
     return new Message({ topic, payload, qos, retain, properties, expiresAt, ...(source && { source }) })
   }
 
-  #deliver({ session, subscription, decision }: Delivery, message: Message, raw: RawPublish | undefined): void {
+  // What goes wrong for one receiver is its own matter: the others get the message, and it is stored for those that are away.
+  #deliver(session: Session, subscription: Subscription, decision: Decision, message: Message, raw: RawPublish | undefined): void {
+    try {
+      this.#deliverTo(session, subscription, decision, message, raw)
+    } catch (error) {
+      this.#host.deliveryFailed(session, error)
+    }
+  }
+
+  #deliverTo(session: Session, subscription: Subscription, decision: Decision, message: Message, raw: RawPublish | undefined): void {
     if (!decision.allowed) {
       this.#host.deniedDelivery(session, message, decision)
       return
@@ -169,6 +391,7 @@ export class Exchange {
     if (session.hasEnded) return
     // Its own will too [MQTT-3.8.3-3].
     if (subscription.noLocal && message.source?.clientId === session.clientId) return
+    if (decision.shadow !== undefined) this.#host.shadowedDelivery(session, message, decision.shadow)
     const forwarded = this.#forward(session, message)
     if (forwarded === undefined) return
     const qos = this.#qosOf(forwarded, subscription)
@@ -185,9 +408,19 @@ export class Exchange {
     const { topic } = message
     const mayRead = ({ subscriber }: Target<Session>): boolean => !subscriber.hasEnded && this.#host.mayRead(subscriber, topic).allowed
     const target = group.next(each => each.subscriber.connection !== undefined && mayRead(each)) ?? group.next(mayRead)
-    if (target === undefined) return
+    if (target === undefined) {
+      this.#sayNobody(group, message)
+      return
+    }
     const { subscriber: session, subscription } = target
-    this.#deliver({ session, subscription, decision: this.#host.mayRead(session, topic) }, message, undefined)
+    this.#deliver(session, subscription, this.#host.mayRead(session, topic), message, undefined)
+  }
+
+  #sayNobody(group: SharedGroup<Session>, message: Message): void {
+    group.next(({ subscriber }) => {
+      if (!subscriber.hasEnded) this.#host.deniedDelivery(subscriber, message, this.#host.mayRead(subscriber, message.topic))
+      return false
+    })
   }
 
   #enqueue(session: Session, message: Message, qos: Qos, retain: boolean, identifier: number): void {
@@ -220,6 +453,27 @@ export class Exchange {
     return commit
   }
 
+  // What is on its way to very many, as far as it has come.
+  #recordSome(passage: Passage): void {
+    if (this.#current === passage.message) {
+      this.#commit = this.#storeSome(passage.message) ?? this.#commit
+      return
+    }
+    const [entries, sessions] = [this.#entries, this.#sessions]
+    this.#entries = passage.entries
+    this.#sessions = passage.sessions
+    passage.commit = this.#storeSome(passage.message) ?? passage.commit
+    passage.entries = this.#entries
+    passage.sessions = this.#sessions
+    this.#entries = entries
+    this.#sessions = sessions
+  }
+
+  #storeSome(message: Message): Commit | undefined {
+    this.#dropEnded()
+    return this.#entries.length > 0 ? this.#store(message) : undefined
+  }
+
   #forward(session: Session, message: Message): Message | undefined {
     const { forward } = this.#host
     return forward === undefined ? message : forward(session, message)
@@ -230,17 +484,28 @@ export class Exchange {
   }
 
   #plan(topic: string): Plan {
-    // Both numbers only grow: no two states have the same sum.
-    const version = this.#router.version + this.#host.policyVersion
+    const version = this.#version
     const known = this.#plans.get(topic, version)
     if (known !== undefined) return known
-    const { targets, groups } = this.#router.match(topic)
-    const deliveries = this.#merge(targets).map(({ subscriber: session, subscription }) => {
-      return { session, subscription, decision: this.#host.mayRead(session, topic) }
-    })
-    const plan = { deliveries, groups }
-    this.#plans.set(topic, plan, 1 + deliveries.length)
+    const { targets: found, groups } = this.#router.match(topic)
+    const targets = this.#merge(found)
+    const plan = { targets, groups, decisions: [], version }
+    this.#plans.set(topic, plan, 1 + targets.length)
     return plan
+  }
+
+  // Both numbers only grow: no two states have the same sum.
+  get #version(): number {
+    return this.#router.version + this.#host.policyVersion
+  }
+
+  // Asked for when the message comes to that target: of ten thousands, not all at once.
+  #decisionOf({ decisions }: Plan, at: number, { subscriber }: Target<Session>, topic: string): Decision {
+    const known = decisions[at]
+    if (known !== undefined) return known
+    const decision = this.#host.mayRead(subscriber, topic)
+    decisions[at] = decision
+    return decision
   }
 
   // `allow_duplicate_messages false`: an MQTT 3 client gets one copy, with the highest QoS of its filters [MQTT-3.3.5-1].
@@ -253,5 +518,26 @@ export class Exchange {
       if (known === undefined || known.subscription.qos < subscription.qos) best.set(subscriber, target)
     }
     return targets.filter(target => target.subscriber.version === 5 || best.get(target.subscriber) === target)
+  }
+}
+
+const isFor = ({ targets, groups }: Plan): boolean => targets.length > 0 || groups.length > 0
+
+/** A message that takes several turns, or waits for one that does. */
+class Passage implements UnderWay {
+  readonly message: Message
+  readonly release: Release | undefined
+  done: ((routing: Routing) => void) | undefined = undefined
+  plan: Plan | undefined = undefined
+  /** The next target, then the next group. */
+  at = 0
+  entries: QueueEntry[] = []
+  sessions: Session[] = []
+  isMatched = false
+  commit: Commit | undefined = undefined
+
+  constructor(message: Message, release: Release | undefined) {
+    this.message = message
+    this.release = release
   }
 }

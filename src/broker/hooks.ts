@@ -1,16 +1,24 @@
-// An embedder's hooks and listeners, as the engine asks them: plain properties of an Aedes, which may be replaced at any time. What nobody
-// has set costs nothing.
+// An embedder's hooks, as the engine asks them: plain properties of an Aedes, which may be replaced at any time. What nobody has set costs
+// nothing.
 
-import type { Aedes, Client as AedesClient, AedesOptions, AedesPublishPacket, ConnackPacket, Subscription } from 'aedes'
+import type { Aedes, Client as AedesClient, AedesOptions, PublishPacket, Subscription } from 'aedes'
 import { errorOf } from '../errors.js'
 import type { Message } from '../message.js'
 import type { SubscriptionRequest } from '../protocol/packets.js'
-import { decodeProperties } from '../protocol/properties.js'
+import { encodeProperties, places } from '../protocol/properties.js'
 import { Connection } from '../session/connection.js'
-import type { Events, Hooks, PublishRequest } from '../session/host.js'
+import type { Hooks } from '../session/host.js'
 import type { Session } from '../session/session.js'
-import type { QueueEntry } from '../storage.js'
-import { connectOf, connectPacketOf, messageOf, type PacketCounter, packetOf, packetOfRequest, qosOf, requestOf } from './aedes-packets.js'
+import {
+  connectOf,
+  connectPacketOf,
+  messageOf,
+  type PacketCounter,
+  packetOf,
+  packetOfRequest,
+  requestOf,
+  subscriptionRequestOf
+} from './aedes-packets.js'
 
 /** As Aedes, but for `$SYS`, which our engine keeps to itself whatever a hook says. */
 export const neutralHooks: AedesHookSet = {
@@ -95,32 +103,50 @@ export class AedesHooks implements Hooks {
 
   readonly #preConnect: NonNullable<Hooks['preConnect']> = (connection, connect, done) => {
     const packet = connectPacketOf(connect)
-    const answer = once((error: Error | null, isWelcome: boolean) => done(error, isWelcome ? connectOf(packet, connect) : undefined))
-    guarded(
+    const answer = once((error: unknown, isWelcome?: unknown) => {
+      const refusal = refusalOf(error)
+      // As with Aedes nothing but `true` is a yes here.
+      const edited = refusal === null && isWelcome === true ? attempt(() => connectOf(packet, connect)) : undefined
+      if (edited instanceof Error) done(edited, undefined)
+      else done(refusal, edited)
+    })
+    this.#ask(
       () => this.#owner.preConnect(this.#client(connection), packet, answer),
-      error => answer(error, false)
+      error => answer(error)
     )
   }
 
   readonly #authenticate: NonNullable<Hooks['authenticate']> = (connection, { username, password }, done) => {
-    const answer = once((error: Error | null, isAllowed: boolean | null) => done(error, isAllowed === true))
-    guarded(
+    const answer = once((error: unknown, isAllowed?: unknown) => done(refusalOf(error), Boolean(isAllowed)))
+    this.#ask(
       () => this.#owner.authenticate(this.#client(connection), username, password, answer),
-      error => answer(error, false)
+      error => answer(error)
     )
   }
 
   readonly #authorizePublish: NonNullable<Hooks['authorizePublish']> = (connection, request, done) => {
-    this.#askPublish(this.#client(connection), request, done)
+    const packet = packetOfRequest(request)
+    this.#askPublish(this.#client(connection), packet, refusal => {
+      const edited = refusal ?? attempt(() => requestOf(packet, request))
+      if (edited instanceof Error) done(edited, request)
+      else done(null, edited)
+    })
   }
 
   readonly #authorizeSubscribe: NonNullable<Hooks['authorizeSubscribe']> = (connection, request, done) => {
     const { filter, qos, noLocal, retainAsPublished, retainHandling } = request
     const isNew = connection.version === 5
     const subscription: Subscription = { topic: filter, qos, ...(isNew && { nl: noLocal, rap: retainAsPublished, rh: retainHandling }) }
-    const answer = once((error: Error | null, asked?: Subscription | null) => done(error, asked ? requestFor(asked, request) : null))
-    guarded(
-      () => this.#owner.authorizeSubscribe(this.#client(connection), subscription, answer),
+    const client = this.#client(connection)
+    const answer = once((error: unknown, asked?: Subscription | null) => {
+      const refusal = refusalOf(error)
+      const granted = refusal === null && asked ? attempt(() => requestOfHook(asked, request)) : null
+      // What can't be subscribed to is refused; its client has done nothing wrong.
+      if (granted instanceof Error) this.#owner.emit('clientError', client, granted)
+      done(refusal, granted instanceof Error ? null : granted)
+    })
+    this.#ask(
+      () => this.#owner.authorizeSubscribe(client, subscription, answer),
       error => answer(error)
     )
   }
@@ -140,11 +166,22 @@ export class AedesHooks implements Hooks {
   }
 
   readonly #authorizeWill: NonNullable<Hooks['authorizeWill']> = (session, will, done) => {
-    const { topic, payload, qos, retain, properties } = will
-    const request: PublishRequest = { dup: false, qos, retain, packetId: 0, topic, payload, properties }
-    this.#askPublish(this.#owner.clientOfSession(session), request, (error, edited) => {
-      if (error !== null) done(undefined)
-      else done(messageOf(packetOfRequest(edited), will.source))
+    const { topic, payload, qos, retain, properties, expiresAt, source } = will
+    const packet = packetOfRequest({
+      dup: false,
+      qos,
+      retain,
+      packetId: 0,
+      topic,
+      payload,
+      properties,
+      ...(expiresAt !== Number.POSITIVE_INFINITY && { messageExpiryInterval: will.secondsLeft(Date.now()) })
+    })
+    const client = this.#testatorOf(session)
+    this.#askPublish(client, packet, refusal => {
+      const edited = refusal === null ? attempt(() => messageOf(packet, source)) : undefined
+      if (edited instanceof Error) this.#owner.emit('clientError', client, edited)
+      done(edited instanceof Error ? undefined : edited)
     })
   }
 
@@ -164,14 +201,11 @@ export class AedesHooks implements Hooks {
   // Whoever can't be told has none.
   readonly #responseInformation: NonNullable<Hooks['responseInformation']> = connection => {
     const { responseInformation } = this.#owner
-    if (typeof responseInformation !== 'function') return responseInformation ?? undefined
     const client = this.#client(connection)
-    try {
-      return responseInformation(client) ?? undefined
-    } catch (error) {
-      this.#owner.emit('clientError', client, errorOf(error))
-      return undefined
-    }
+    const found = attempt(() => sendable(typeof responseInformation === 'function' ? responseInformation(client) : responseInformation))
+    if (!(found instanceof Error)) return found
+    this.#owner.emit('clientError', client, found)
+    return undefined
   }
 
   #forward(client: AedesClient, message: Message): Message | undefined {
@@ -180,30 +214,35 @@ export class AedesHooks implements Hooks {
     const expiry = properties?.messageExpiryInterval
     const forwarded = this.#owner.authorizeForward(client, packet)
     if (!forwarded) return undefined
+    if (forwarded instanceof Promise) {
+      // What it comes to is nobody's, and must not end the process.
+      forwarded.catch(() => {})
+      throw new TypeError('authorizeForward answers with a packet, not with a promise of one')
+    }
     const { topic, qos, retain } = message
     const isSame = forwarded === packet && packet.topic === topic && packet.payload === payload && packet.properties === properties
     if (isSame && properties === undefined && packet.qos === qos && packet.retain === retain) return message
+    // What can't be sent is found here, where it costs this receiver alone.
     const edited = messageOf(forwarded, message.source)
     const isUnchanged = isSame && edited.qos === qos && edited.retain === retain && properties?.messageExpiryInterval === expiry
     return isUnchanged && edited.properties.equals(message.properties) ? message : edited
   }
 
-  #askPublish(client: AedesClient | null, request: PublishRequest, done: (error: Error | null, request: PublishRequest) => void): void {
-    const packet = packetOfRequest(request)
-    const answer = once((error?: Error | null) => {
-      let edited = request
-      let refusal = error ?? null
-      guarded(
-        () => {
-          if (refusal === null) edited = requestOf(packet, request)
-        },
-        wrong => {
-          refusal = wrong
-        }
-      )
-      done(refusal, edited)
+  #askPublish(client: AedesClient, packet: PublishPacket, done: (refusal: Error | null) => void): void {
+    const answer = once((error?: unknown) => done(refusalOf(error)))
+    this.#ask(() => this.#owner.authorizePublish(client, packet, answer), answer)
+  }
+
+  // One that throws has refused, and so has an async function that rejects; behind its answer it can refuse no more, and that is told.
+  #ask(hook: () => unknown, refuse: (error: Error) => boolean): void {
+    guarded(hook, error => {
+      if (!refuse(error)) this.#owner.embedderFailed(error)
     })
-    guarded(() => this.#owner.authorizePublish(client, packet, answer), answer)
+  }
+
+  #testatorOf(session: Session): AedesClient {
+    const { testator } = session
+    return testator instanceof Connection ? this.#owner.clientOf(testator) : this.#owner.clientOfSession(session)
   }
 
   #client(connection: Connection): AedesClient {
@@ -215,123 +254,51 @@ export class AedesHooks implements Hooks {
   }
 }
 
-export class AedesEvents implements Events {
-  readonly #owner: HookOwner
-
-  constructor(owner: HookOwner) {
-    this.#owner = owner
-  }
-
-  has(event: string): boolean {
-    return this.#owner.listenerCount(event) > 0
-  }
-
-  connackSent(connection: Connection, sessionPresent: boolean, code: number, properties: Buffer | undefined): void {
-    if (!this.has('connackSent')) return
-    const packet: ConnackPacket = {
-      cmd: 'connack',
-      sessionPresent,
-      ...(connection.version === 5 ? { reasonCode: code } : { returnCode: code }),
-      ...(properties !== undefined && { properties: decodeProperties(properties) })
-    }
-    this.#owner.emit('connackSent', packet, this.#owner.clientOf(connection))
-  }
-
-  ready(connection: Connection): void {
-    const client = this.#owner.clientOf(connection)
-    this.#owner.emit('clientReady', client)
-    guarded(
-      () => client.emit('connected'),
-      error => this.#owner.embedderFailed(error)
-    )
-  }
-
-  clientError(connection: Connection, error: Error): void {
-    this.#owner.emit('clientError', this.#owner.clientOf(connection), error)
-  }
-
-  keepaliveTimeout(connection: Connection): void {
-    this.#owner.emit('keepaliveTimeout', this.#owner.clientOf(connection))
-  }
-
-  pinged(connection: Connection): void {
-    if (this.has('ping')) this.#owner.emit('ping', { cmd: 'pingreq' }, this.#owner.clientOf(connection))
-  }
-
-  acknowledged(connection: Connection, { message, qos, packetId }: QueueEntry): void {
-    if (!this.has('ack')) return
-    const packet = qos === 2 ? { cmd: 'pubrel', messageId: packetId } : { ...packetOf(message, this.#owner), qos, messageId: packetId }
-    this.#owner.emit('ack', packet, this.#owner.clientOf(connection))
-  }
-
-  get wantsSubscribed(): boolean {
-    return this.has('subscribe') || this.#owner.isTold('new/subscribes')
-  }
-
-  subscribed(connection: Connection, subscriptions: readonly { readonly topic: string; readonly qos: number }[]): void {
-    if (this.has('subscribe')) this.#owner.emit('subscribe', subscriptions, this.#owner.clientOf(connection))
-    this.#tell('new/subscribes', connection, subscriptions)
-  }
-
-  unsubscribed(connection: Connection, filters: readonly string[]): void {
-    if (this.has('unsubscribe')) this.#owner.emit('unsubscribe', filters, this.#owner.clientOf(connection))
-    this.#tell('new/unsubscribes', connection, filters)
-  }
-
-  sessionLimitReached(session: Session, reason: 'sessionExpiry' | 'willDelay'): void {
-    if (!this.has('sessionLimitReached')) return
-    const details = { reason, limit: this.#owner.pendingSessionsLimit }
-    this.#owner.emit('sessionLimitReached', this.#owner.clientOfSession(session), details)
-  }
-
-  registered(connection: Connection): void {
-    this.#owner.emit('client', this.#owner.clientOf(connection))
-  }
-
-  gone(connection: Connection): void {
-    this.#owner.emit('clientDisconnect', this.#owner.clientOf(connection))
-  }
-
-  connectionError(connection: Connection, error: Error): void {
-    this.#owner.emit('connectionError', this.#owner.clientOf(connection), error)
-  }
-
-  expired(session: Session): void {
-    if (this.has('sessionExpired')) this.#owner.emit('sessionExpired', this.#owner.clientOfSession(session))
-  }
-
-  published(packet: AedesPublishPacket, connection: Connection | undefined): void {
-    this.#owner.emit('publish', packet, connection === undefined ? null : this.#owner.clientOf(connection))
-  }
-
-  #tell(name: string, { clientId }: Connection, subs: readonly unknown[]): void {
-    if (this.#owner.isTold(name)) this.#owner.tell(name, JSON.stringify({ clientId, subs }))
-  }
+// What the hook left out is as its client asked.
+function requestOfHook(
+  subscription: Subscription,
+  { noLocal, retainAsPublished, retainHandling }: SubscriptionRequest
+): SubscriptionRequest {
+  const { nl = noLocal, rap = retainAsPublished, rh = retainHandling } = subscription
+  return subscriptionRequestOf({ ...subscription, nl, rap, rh })
 }
 
-function requestFor({ topic, qos, nl, rap, rh }: Subscription, asked: SubscriptionRequest): SubscriptionRequest {
-  return {
-    filter: topic,
-    qos: qosOf(qos),
-    noLocal: nl ?? asked.noLocal,
-    retainAsPublished: rap ?? asked.retainAsPublished,
-    retainHandling: rh === 0 || rh === 1 || rh === 2 ? rh : asked.retainHandling
-  }
+// Whatever is true refuses, as with Aedes: programs in JavaScript answer with text too, and with objects that have a code.
+function refusalOf(error: unknown): Error | null {
+  if (!error) return null
+  if (error instanceof Error) return error
+  if (typeof error !== 'object') return new Error(String(error))
+  return Object.assign(new Error('message' in error ? String(error.message) : ''), error)
 }
 
-// A hook that calls back twice is asked once.
-function once<Args extends unknown[]>(call: (...args: Args) => void): (...args: Args) => void {
+// A hook that calls back twice is asked once. True: this was the time that counts.
+function once<Args extends unknown[]>(call: (...args: Args) => void): (...args: Args) => boolean {
   let isCalled = false
   return (...args) => {
-    if (isCalled) return
+    if (isCalled) return false
     isCalled = true
     call(...args)
+    return true
   }
 }
 
-// One that throws has refused, and so has an async function that rejects.
-function guarded(ask: () => unknown, refuse: (error: Error) => void): void {
-  const fail = (error: unknown): void => refuse(errorOf(error))
+function sendable(responseInformation: string | null | undefined): string | undefined {
+  if (responseInformation === undefined || responseInformation === null) return undefined
+  encodeProperties({ responseInformation }, places.connack)
+  return responseInformation
+}
+
+function attempt<Value>(make: () => Value): Value | Error {
+  try {
+    return make()
+  } catch (error) {
+    return errorOf(error)
+  }
+}
+
+/** Async functions are hooks and listeners too. */
+export function guarded(ask: () => unknown, failed: (error: Error) => void): void {
+  const fail = (error: unknown): void => failed(errorOf(error))
   try {
     const answer = ask()
     if (answer instanceof Promise) answer.catch(fail)

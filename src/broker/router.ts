@@ -97,6 +97,13 @@ export class Router<Subscriber extends object> {
     return true
   }
 
+  /** As it is now, shared ones apart; undefined: there is none. */
+  find(subscriber: Subscriber, filter: string): Subscription | undefined {
+    let node: Node<Subscriber> | undefined = this.#root
+    for (const level of filter.split('/')) node = node?.child(level)
+    return node?.target(subscriber)?.subscription
+  }
+
   /** Walks the trie. The groups are the living ones, the rest of it stays as it is. */
   match(topic: string): Match<Subscriber> {
     const found: Found<Subscriber> = { targets: [], groups: [] }

@@ -1,6 +1,7 @@
 // All sessions by client identifier, from CONNECT to their end: take-over, resumption, expiry, wills. Everything that is to happen later
 // is a deadline in the session's data.
 
+import { hasSameRights } from '../auth/identity.js'
 import type { Admitted } from '../auth/policy.js'
 import { Message } from '../message.js'
 import type { Connect, Will } from '../protocol/packets.js'
@@ -16,6 +17,9 @@ import { Deadlines } from './deadlines.js'
 const perLook = 10
 /** Subscriptions of a session that ends, between two looks at the clock. */
 const filtersPerLook = 64
+
+/** How long after a crash of the broker the clients that had a will may take to come back, seconds. */
+const crashGrace = 30
 
 export interface SessionsHost extends ConnectionHost {
   /** A session has another user, listener or version: what was decided for it before counts no more. */
@@ -33,6 +37,7 @@ export class Sessions {
   readonly #wills = new Deadlines<Session>()
   /** Those of MQTT 5 without a connection, where they are limited. */
   readonly #pending = new Set<Session>()
+  #newest = 0
 
   constructor(host: SessionsHost) {
     this.#host = host
@@ -40,6 +45,11 @@ export class Sessions {
 
   get count(): number {
     return this.#byId.size
+  }
+
+  /** The number of the one that was made last. */
+  get newest(): number {
+    return this.#newest
   }
 
   get(clientId: string): Session | undefined {
@@ -55,11 +65,13 @@ export class Sessions {
     if (this.#byId.has(stored.clientId)) return
     const session = new Session(this.#host, stored, stored)
     this.#byId.set(session.clientId, session)
+    this.#newest = session.number
     for (const subscription of stored.subscriptions) this.#host.subscribe(session, subscription)
     if (session.will?.dueAt !== undefined) this.#wills.set(session, session.will.dueAt)
     // A session whose connection died with the broker: its time begins now.
     if (session.expiresAt === undefined) this.#expireLater(session)
     else this.#expiries.set(session, session.expiresAt)
+    if (session.leftAt === undefined && this.#host.store.load === undefined) this.#leftByCrash(session)
     this.#host.stats.noteClients(this.#byId.size)
   }
 
@@ -70,11 +82,11 @@ export class Sessions {
     const { globalMaxClients } = this.#host.limits
     if (old === undefined && globalMaxClients > 0 && this.#byId.size >= globalMaxClients) return 'too-many-clients'
     if (this.#host.store.up === false && this.#needsStore(connect, old)) return 'unavailable'
-    const isPresent = old !== undefined && !connect.clean && old.expiryInterval > 0
+    const isPresent = old !== undefined && !connect.clean && old.expiryInterval > 0 && !isOver(old)
     let commit: Commit | undefined
     if (old !== undefined) {
       this.#takeOver(old)
-      if (!isPresent) commit = this.#end(old)
+      if (!isPresent) commit = this.end(old)
     }
     const session = old !== undefined && isPresent ? old : this.#begin(connect, clientId)
     this.#settle(session, connection, connect, admitted)
@@ -88,11 +100,12 @@ export class Sessions {
     if (session.connection === undefined && connection.session !== session) return
     if (this.#byId.get(session.clientId) !== session) return
     session.suspend()
+    session.leftAt = Date.now()
     const { will } = session
-    if (isClean) session.will = undefined
+    if (isClean) forgetWill(session)
     else if (will !== undefined) this.#sendWillLater(session, will)
     if (session.expiryInterval === 0 || this.#isOnePendingTooMany(session)) {
-      this.#end(session)
+      this.end(session)
       return
     }
     this.#expireLater(session)
@@ -108,9 +121,9 @@ export class Sessions {
       const expired = this.#expiries.takeDue(now, perLook)
       for (const session of expired) {
         if (session.connection !== undefined) continue
-        this.#sendWill(session)
+        this.sendWill(session)
         this.#host.expired(session)
-        this.#end(session)
+        this.end(session)
       }
       if (due.length < perLook && expired.length < perLook) return true
       if (turns.isOver) return false
@@ -122,6 +135,18 @@ export class Sessions {
     for (const session of this.#byId.values()) if (session.will?.dueAt !== undefined) this.#sendWillOnce(session)
   }
 
+  /** Sends its will, drops what it had. The commit that forgets it, where it was stored. */
+  end(session: Session): Commit | undefined {
+    this.sendWill(session)
+    this.#byId.delete(session.clientId)
+    this.#expiries.delete(session)
+    this.#wills.delete(session)
+    this.#pending.delete(session)
+    session.hasEnded = true
+    this.#unsubscribeAll(session, session.subscriptions.values())
+    return session.isStored ? this.#host.ledger.record({ kind: 'drop', clientId: session.clientId }) : undefined
+  }
+
   // Before CONNACK: what it is, or that it is no more.
   #needsStore({ sessionExpiryInterval, clean }: Connect, old: Session | undefined): boolean {
     return sessionExpiryInterval > 0 || old?.isStored === true || (!clean && this.#host.store.load !== undefined)
@@ -130,13 +155,14 @@ export class Sessions {
   #begin({ version, sessionExpiryInterval }: Connect, clientId: string): Session {
     const session = new Session(this.#host, { clientId, version, expiryInterval: sessionExpiryInterval })
     this.#byId.set(clientId, session)
+    this.#newest = session.number
     this.#host.stats.noteClients(this.#byId.size)
     return session
   }
 
   #settle(session: Session, connection: Connection, connect: Connect, { identity }: Admitted): void {
     const listenerName = listenerKey(connection.transport.listener)
-    const isSame = session.identity.username === identity.username && session.listenerName === listenerName
+    const isSame = hasSameRights(session.identity, identity) && session.listenerName === listenerName
     // Whoever has the client identifier resumes the session, as with Mosquitto; the rights are those of its user.
     if (session.subscriptions.size > 0 && (!isSame || session.version !== connect.version)) this.#host.sessionChangedHands()
     this.#expiries.delete(session)
@@ -149,7 +175,9 @@ export class Sessions {
     session.expiryInterval = connect.sessionExpiryInterval
     session.isStored ||= connect.sessionExpiryInterval > 0
     session.expiresAt = undefined
+    session.leftAt = undefined
     session.will = connect.will === undefined ? undefined : willOf(connect.will, connection)
+    session.testator = connect.will === undefined ? undefined : connection
   }
 
   #takeOver(old: Session): void {
@@ -157,17 +185,6 @@ export class Sessions {
     if (connection === undefined) return
     old.suspend()
     connection.displaced()
-  }
-
-  #end(session: Session): Commit | undefined {
-    this.#sendWill(session)
-    this.#byId.delete(session.clientId)
-    this.#expiries.delete(session)
-    this.#wills.delete(session)
-    this.#pending.delete(session)
-    session.hasEnded = true
-    this.#unsubscribeAll(session, session.subscriptions.values())
-    return session.isStored ? this.#host.ledger.record({ kind: 'drop', clientId: session.clientId }) : undefined
   }
 
   // Nothing is delivered to it meanwhile. Whoever has its identifier next is another session.
@@ -194,7 +211,7 @@ export class Sessions {
     const delay = Math.min(will.delayInterval, session.expiryInterval)
     const { pendingSessions } = this.#host.bounds
     if (delay === 0 || this.#wills.size >= pendingSessions) {
-      this.#sendWill(session)
+      this.sendWill(session)
       if (delay > 0) this.#host.events.sessionLimitReached(session, 'willDelay')
       return
     }
@@ -203,9 +220,22 @@ export class Sessions {
     this.#wills.set(session, dueAt)
   }
 
+  // Whoever lived through it comes back within a moment, and has no will to be sent.
+  #leftByCrash(session: Session): void {
+    const now = Date.now()
+    const { will } = session
+    session.leftAt = now
+    if (will !== undefined && will.dueAt === undefined) {
+      const delay = Math.min(Math.max(will.delayInterval, crashGrace), session.expiryInterval)
+      session.will = { ...will, dueAt: now + delay * 1000 }
+      this.#wills.set(session, now + delay * 1000)
+    }
+    this.#host.ledger.record({ kind: 'session', session: session.record })
+  }
+
   // Its session stays: after a restart it must not come again.
   #sendWillOnce(session: Session): void {
-    this.#sendWill(session)
+    this.sendWill(session)
     if (session.isStored) this.#host.ledger.record({ kind: 'session', session: session.record })
   }
 
@@ -221,11 +251,23 @@ export class Sessions {
     return true
   }
 
-  #sendWill(session: Session): void {
+  /** The session has none from then on. */
+  sendWill(session: Session): void {
     const { will } = session
     session.will = undefined
     if (will !== undefined) this.#host.publishWill(session, will)
+    session.testator = undefined
   }
+}
+
+function forgetWill(session: Session): void {
+  session.will = undefined
+  session.testator = undefined
+}
+
+// Its time is up, and no sweep has come to it: after a start there was none.
+function isOver({ connection, expiresAt }: Session): boolean {
+  return connection === undefined && expiresAt !== undefined && expiresAt <= Date.now()
 }
 
 function willOf(

@@ -5,7 +5,7 @@ import { TLSSocket } from 'node:tls'
 import type { AedesOptions } from 'aedes'
 import type { Connection as Transport } from '../auth/identity.js'
 import type { ListenerConfig } from '../config/types.js'
-import type { Log } from '../log-events.js'
+import { type Log, logEvents } from '../log-events.js'
 import type { Bounds } from '../session/host.js'
 import type { EngineLimits } from './engine.js'
 
@@ -28,7 +28,7 @@ export function defaultLimits({ maximumPacketSize, receiveMaximum, keepaliveLimi
     limits: {
       globalMaxConnections: -1,
       globalMaxClients: -1,
-      maxInflightMessages: receiveMaximum || 20,
+      maxInflightMessages: receiveMaximum ?? 20,
       maxInflightBytes: 0,
       maxQueuedMessages: 1000,
       maxQueuedBytes: 0,
@@ -43,7 +43,9 @@ export function defaultLimits({ maximumPacketSize, receiveMaximum, keepaliveLimi
       upgradeOutgoingQos: false,
       retainAvailable: true,
       retainExpiryInterval: 0,
-      sysInterval: 0
+      sysInterval: 0,
+      aclSubscribeCheck: 'off',
+      acknowledge: 'stored'
     }
   }
 }
@@ -58,8 +60,14 @@ export function boundsOf({ maxClientsIdLength, sessionExpiryIntervalLimit, pendi
   }
 }
 
-/** An embedder listens to events instead. */
-export const silentLog: Log = { write: () => {}, enabled: () => false }
+/** An embedder listens to events instead. What went wrong and is no event, or was heard by nobody, is a warning of the process. */
+export const standaloneLog: Log = {
+  write(name, fields) {
+    if (name === 'fault' || name === 'embedderFault')
+      process.emitWarning([logEvents[name].text(fields)].flat().join(' '), 'MosquiteroWarning')
+  },
+  enabled: () => false
+}
 
 /** What an embedder's stream tells of itself. */
 export function transportOf(stream: Duplex, listener: ListenerConfig): Transport {

@@ -21,6 +21,8 @@ export class Stats {
   connections = 0
   /** The most sessions there ever were at once. */
   clientsMaximum = 0
+  /** Clients that had to go because of their certificate. */
+  certificatesLost = 0
   /** Sessions that ended by `persistent_client_expiration` or their expiry interval. */
   clientsExpired = 0
 

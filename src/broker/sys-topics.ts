@@ -93,6 +93,7 @@ export class SysTopics {
   readonly #loads = loads.flatMap(([name, read]) => windows.map(window => new Load(name, read, window)))
   /** What was last said on each topic. */
   readonly #said = new Map<string, string>()
+  #more: ReadonlySet<string> = new Set()
   #lastTick: number
 
   /** Both clocks are one, in milliseconds, and never go back: that of the ticks. */
@@ -102,8 +103,8 @@ export class SysTopics {
     this.#lastTick = startedAt
   }
 
-  /** What has changed since the last tick; everything the first time. */
-  tick(stats: Stats, gauges: Gauges, now: number): SysTopic[] {
+  /** What has changed since the last tick; everything the first time. `more`: what others have to say; what is no longer among it is cleared. */
+  tick(stats: Stats, gauges: Gauges, now: number, more: readonly SysTopic[] = []): SysTopic[] {
     const news: SysTopic[] = []
     const say = (topic: string, payload: string): void => {
       if (this.#said.get(topic) === payload) return
@@ -119,6 +120,15 @@ export class SysTopics {
     for (const { topics, read } of values) {
       const payload = String(read(stats, gauges))
       for (const topic of topics) say(topic, payload)
+    }
+    const left = this.#more
+    this.#more = new Set(more.map(({ topic }) => topic))
+    for (const { topic, payload } of more) say(topic, payload)
+    for (const topic of left) {
+      if (this.#more.has(topic)) continue
+      this.#said.delete(topic)
+      // An empty payload removes what is retained [MQTT5 3.3.1.3].
+      news.push({ topic, payload: '' })
     }
     return news
   }

@@ -8,11 +8,12 @@ import { parseArguments, type RunArguments, usage } from './arguments.js'
 import { isDaemon, reportReady, startDaemon } from './daemon.js'
 import { writePidFile } from './pid-file.js'
 import { dropPrivileges } from './privileges.js'
+import { ServiceManager } from './service-manager.js'
 
 /** Mosquitto's status for a wrong command line. */
 const wrongUsage = 3
 
-/** How long an orderly stop may take before the process ends anyway, in milliseconds. */
+/** How long an orderly stop may take before the process ends anyway, but for what it saves, in milliseconds. */
 const stopLimit = 10_000
 
 /** How long what still runs behind an orderly stop, such as a delivery to a client that is gone, may keep the process. */
@@ -42,7 +43,8 @@ export async function runBroker(argv: readonly string[], onRunning?: (server: Se
 
 async function serve(name: string, args: RunArguments, onRunning?: (server: Server) => void): Promise<number> {
   // From the first moment on: a signal without a handler would end the process on the spot.
-  const lifetime = handleSignals()
+  const manager = new ServiceManager(process.env)
+  const lifetime = handleSignals(manager)
   try {
     const server = await createServer({
       ...serverOptions(name, args),
@@ -50,10 +52,12 @@ async function serve(name: string, args: RunArguments, onRunning?: (server: Serv
         dropPrivileges(config.user, process.env, log)
         // However the process ends: in order, by a second signal, or because an orderly stop takes too long.
         if (config.pidFile) process.once('exit', writePidFile(config.pidFile))
+        manager.starting()
       },
       abandon: lifetime.abandoned
     })
     const ended = lifetime.follow(server)
+    if (!lifetime.abandoned.aborted) manager.ready(server.log)
     onRunning?.(server)
     if (isDaemon(process.env)) reportReady()
     return await ended
@@ -100,7 +104,7 @@ interface Lifetime {
   follow(server: Server): Promise<number>
 }
 
-function handleSignals(): Lifetime {
+function handleSignals(manager: ServiceManager): Lifetime {
   const abandon = new AbortController()
   const { promise: ended, resolve: end } = withResolvers<number>()
   let server: Server | undefined
@@ -109,16 +113,32 @@ function handleSignals(): Lifetime {
     // A second signal means: now.
     if (stopping) process.exit(status)
     stopping = true
-    setTimeout(() => process.exit(status), stopLimit).unref()
-    if (!server) abandon.abort()
+    manager.stopping()
+    const giveUp = (): void => {
+      if (server?.isSaving) setTimeout(giveUp, stopLimit).unref()
+      else process.exit(status)
+    }
+    setTimeout(giveUp, stopLimit).unref()
+    if (server) close(server, status)
+    else abandon.abort()
+  }
+  const close = (server: Server, status: number): void => {
     const leave = (status: number): void => {
       setTimeout(() => process.exit(status), leaveLimit).unref()
       end(status)
     }
-    server?.close().then(
+    server.close().then(
       () => leave(status),
       () => leave(1)
     )
+  }
+  const reload = async (server: Server): Promise<void> => {
+    manager.reloading()
+    const { applied } = await server.reload().catch((error: unknown) => {
+      report(errorMessage(error))
+      return { applied: false }
+    })
+    manager.reloaded(applied)
   }
   const report = (reason: string): void => {
     if (server) server.log.write('fault', { reason })
@@ -126,8 +146,8 @@ function handleSignals(): Lifetime {
   }
   process.on('SIGTERM', () => stop(0))
   process.on('SIGINT', () => stop(0))
-  process.on('SIGHUP', () => void server?.reload().catch(error => report(errorMessage(error))))
-  process.on('SIGUSR1', () => server?.log.write('nothingToSave', {}))
+  process.on('SIGHUP', () => server && void reload(server))
+  process.on('SIGUSR1', () => void server?.save().then(isSaved => isSaved || server?.log.write('nothingToSave', {})))
   process.on('SIGUSR2', () => server?.log.write('noSubscriptionTree', {}))
   process.on('unhandledRejection', reason => report(errorMessage(reason)))
   process.on('uncaughtException', error => {
@@ -138,6 +158,8 @@ function handleSignals(): Lifetime {
     abandoned: abandon.signal,
     follow(running) {
       server = running
+      // A signal that came when the start was all but over.
+      if (stopping) close(running, 0)
       return ended
     }
   }

@@ -49,6 +49,10 @@ export function readArgument(argument: Argument, name: string, text: string): Re
       return readRestartTimeout(name, text)
     case 'store':
       return readStore(name, text)
+    case 'port and address':
+      return readPortAndAddress(name, text)
+    case 'certificate and key':
+      return readCertificateAndKey(name, text)
     case 'none':
       return { value: true }
   }
@@ -243,6 +247,25 @@ function readRestartTimeout(name: string, text: string): Reading {
   return { value: words }
 }
 
+function readPortAndAddress(name: string, text: string): Reading {
+  const read = readString(name, text)
+  if ('refusal' in read) return read
+  const [port, ...rest] = splitWords(trimBlanks(text))
+  const number = port === undefined ? undefined : parseInteger(port)
+  return number !== undefined && number >= 1 && number <= 65535 && rest.length <= 1
+    ? { value: [String(number), ...rest] }
+    : refuse(`Invalid '${name}' value: a port from 1 to 65535, and an address if it is not to be all, would be right.`)
+}
+
+function readCertificateAndKey(name: string, text: string): Reading {
+  const read = readString(name, text)
+  if ('refusal' in read) return read
+  const words = splitWords(trimBlanks(text))
+  return words.length === 2
+    ? { value: words }
+    : refuse(`Invalid '${name}' value: the paths of a certificate and of its key would be right.`)
+}
+
 function readStore(name: string, text: string): Reading {
   const value = trimBlanks(text)
   if (value === '') return empty(name)
@@ -253,12 +276,13 @@ function readStore(name: string, text: string): Reading {
   return refuse(`Invalid '${name}' value: 'memory', or an address like redis://localhost:6379/0, would be right.`)
 }
 
-function isStoreAddress({ protocol, hostname, pathname, username, password }: URL): boolean {
+function isStoreAddress({ protocol, hostname, pathname, searchParams, username, password }: URL): boolean {
   try {
     decodeURIComponent(username + password)
   } catch {
     return false // A percent sign that stands for nothing: the password would be another.
   }
-  if (protocol === 'unix:') return pathname.length > 1
-  return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== ''
+  const isNumber = (database: string): boolean => /^\d*$/.test(database)
+  if (protocol === 'unix:') return pathname.length > 1 && isNumber(searchParams.get('db') ?? '')
+  return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== '' && isNumber(pathname.slice(1))
 }

@@ -1,22 +1,31 @@
 // Text, command line and environment → Config: defaults and scopes settled, combinations checked. Reports everything that is wrong.
 
+import { join } from 'node:path'
 import type { Problem } from '../errors.js'
 import { durationSeconds } from './argument.js'
 import { checkDraft, inOrder, speaksMqtt, warn } from './check.js'
 import { type Draft, type ListenerDraft, readDraft } from './draft.js'
 import { readEnvironment } from './environment.js'
 import type { ConfigFile } from './include.js'
-import type { OwnOptionName } from './options.js'
-import { Settings } from './settings.js'
+import { judgeLines, type OptionLine } from './lines.js'
+import type { ConfigObject } from './object.js'
+import { clientIdForms, environmentName, identitySources, type OwnOptionName } from './options.js'
+import { giveOwnCertificate, settleAuthority, settleEnrolment, settleOwnCertificate } from './own-certificate.js'
+import { type Setting, Settings } from './settings.js'
 import type {
+  AdminSocketConfig,
   Bind,
   Config,
   DeliveryConfig,
+  EnrolmentConfig,
+  FileSetting,
   LimitsConfig,
   ListenerConfig,
   LogConfig,
   LogDestination,
   LogType,
+  OwnCertificateConfig,
+  PskConfig,
   SecurityConfig,
   StoreConfig,
   TlsConfig,
@@ -30,6 +39,8 @@ export { includeDirs, includedNames } from './include.js'
 export interface ConfigInput {
   /** Absent: started without `-c`. */
   readonly main?: ConfigFile | undefined
+  /** Instead of a file. */
+  readonly object?: ConfigObject | undefined
   /** `-p`: used only when the file opens no listener. */
   readonly ports?: readonly number[] | undefined
   readonly verbosity?: Verbosity | undefined
@@ -41,29 +52,80 @@ export interface ConfigResult {
   readonly config?: Config
   /** What the lines say in the order of the files, then what their combination says. */
   readonly problems: readonly Problem[]
+  /** What became of every line, and of the environment. */
+  readonly lines: readonly OptionLine[]
 }
 
 /** Builds the configuration. Opens nothing and never throws on what a person wrote. */
 export function buildConfig(input: ConfigInput): ConfigResult {
-  const draft = readDraft(input.main)
+  const draft = readDraft(input.main, input.object)
   const checks: Problem[] = []
   const environment = readEnvironment(input.env ?? {}, checks)
   const localOnly = !draft.listeners.some(opensPort)
+  const own = ownCertificate(draft, environment, input.env ?? {}, checks)
+  if (own) giveOwnCertificate(own, localOnly ? [] : draft.listeners, checks)
+  const enrolment = enrolmentOf(draft, environment, checks)
   checkDraft(draft, localOnly, checks)
   const listeners = localOnly
     ? localListeners(draft, input.ports ?? [])
-    : draft.listeners.filter(speaksMqtt).map(listener => settleListener(listener, draft, checks))
+    : draft.listeners.filter(speaksMqtt).map(listener => settleListener(listener, draft, environment, checks))
+  warnOfIdleVariables(environment, listeners, checks)
   const problems = [...draft.problems, ...inOrder(checks)]
-  if (problems.some(({ severity }) => severity === 'error')) return { problems }
-  return { config: freeze(settle(draft, environment, listeners, localOnly, input)), problems }
+  const isRefused = problems.some(({ severity }) => severity === 'error')
+  const config = isRefused ? undefined : freeze(settle(draft, environment, listeners, localOnly, { own, enrolment }, input))
+  const lines = judgeLines({ draft, config, localOnly, environment, env: input.env ?? {}, problems })
+  return { ...(config && { config }), problems, lines }
 }
 
-function settle(draft: Draft, environment: Settings, listeners: ListenerConfig[], localOnly: boolean, input: ConfigInput): Config {
+/** Where a broker of this configuration is asked, also when it has errors: whoever runs may have been started before they were made. */
+export function findAdminSocket(input: Pick<ConfigInput, 'main' | 'env'>): AdminSocketConfig {
+  const { global, own } = readDraft(input.main)
+  const environment = readEnvironment(input.env ?? {}, [])
+  const settled = (name: OwnOptionName) => environment.last(name) ?? own.last(name)
+  const store = settleStore(settled('store'), global, input.env ?? {})
+  return settleAdminSocket(settled('admin_socket'), global.text('pid_file'), store)
+}
+
+function ownCertificate(
+  { global, own }: Draft,
+  environment: Settings,
+  env: Readonly<Record<string, string | undefined>>,
+  checks: Problem[]
+): OwnCertificateConfig | undefined {
+  const settled = (name: OwnOptionName) => environment.last(name) ?? own.last(name)
+  const list = settled('tls_dns_list')
+  const made = settleOwnCertificate(list, settleAuthority(settled('enrolment_ca')), persistenceFolder(global, env))
+  if (list && !made) warn(checks, "'#!tls_dns_list' has no effect without '#!enrolment_ca', the CA that signs.", list.at)
+  return made
+}
+
+function enrolmentOf({ own, listeners }: Draft, environment: Settings, checks: Problem[]): EnrolmentConfig | undefined {
+  const settled = (name: OwnOptionName) => environment.last(name) ?? own.last(name)
+  return settleEnrolment(settled('enrolment_listener'), settleAuthority(settled('enrolment_ca')), listeners, checks)
+}
+
+interface Signed {
+  readonly own: OwnCertificateConfig | undefined
+  readonly enrolment: EnrolmentConfig | undefined
+}
+
+function settle(
+  draft: Draft,
+  environment: Settings,
+  listeners: ListenerConfig[],
+  localOnly: boolean,
+  { own: ownCertificate, enrolment }: Signed,
+  input: ConfigInput
+): Config {
   const { global, own } = draft
   const settled = (name: OwnOptionName) => environment.last(name) ?? own.last(name)
   const pidFile = global.file('pid_file')
   const user = global.placed('user')
   const clientIdPrefixes = global.text('clientid_prefixes')
+  const shadow = settled('acl_shadow')
+  const enrolmentCa = settleAuthority(settled('enrolment_ca'))
+  // Nobody takes it where every listener has its own.
+  const isTaken = listeners.some(({ tls }) => tls?.certfile.path === ownCertificate?.certificate)
   return {
     ...(input.main && { file: input.main.file }),
     listeners,
@@ -76,11 +138,21 @@ function settle(draft: Draft, environment: Settings, listeners: ListenerConfig[]
     ...(user && { user: { name: user.value, at: user.at } }),
     ...(clientIdPrefixes !== undefined && { clientIdPrefixes }),
     passwordFileLines: settled('password_file_lines')?.value === 'lenient' ? 'lenient' : 'strict',
+    watchFiles: settled('watch_files')?.value === true,
+    expiryWarning: numberOf(settled('expiry_warning')) ?? 30,
+    ...(typeof shadow?.value === 'string' && { aclShadow: { path: shadow.value, ...(shadow.at && { at: shadow.at }) } }),
+    ...(enrolmentCa && { enrolmentCa }),
+    ...(enrolment && { enrolment }),
+    ...(ownCertificate && isTaken && { ownCertificate }),
     limits: settleLimits(global),
-    delivery: settleDelivery(global),
-    store: settleStore(settled('store'))
+    delivery: settleDelivery(global, settled),
+    store: settleStore(settled('store'), global, input.env ?? {}),
+    autosave: { interval: global.number('autosave_interval') ?? 1800, onChanges: global.boolean('autosave_on_changes') ?? false },
+    adminSocket: settleAdminSocket(settled('admin_socket'), pidFile?.path, settleStore(settled('store'), global, input.env ?? {}))
   }
 }
+
+const numberOf = (setting: Setting | undefined): number | undefined => (typeof setting?.value === 'number' ? setting.value : undefined)
 
 function settleLimits(global: Settings): LimitsConfig {
   const inflight = global.number('max_inflight_messages') ?? 20
@@ -98,7 +170,8 @@ function settleLimits(global: Settings): LimitsConfig {
   }
 }
 
-function settleDelivery(global: Settings): DeliveryConfig {
+function settleDelivery(global: Settings, settled: (name: OwnOptionName) => Setting | undefined): DeliveryConfig {
+  const check = settled('acl_subscribe_check')?.value
   const expiration = global.text('persistent_client_expiration')
   return {
     allowDuplicateMessages: global.boolean('allow_duplicate_messages') ?? true,
@@ -109,7 +182,9 @@ function settleDelivery(global: Settings): DeliveryConfig {
     retainAvailable: global.boolean('retain_available') ?? true,
     retainExpiryInterval: (global.number('retain_expiry_interval') ?? 0) * 60,
     ...(expiration !== undefined && { persistentClientExpiration: durationSeconds(expiration) }),
-    sysInterval: global.number('sys_interval') ?? 10
+    sysInterval: global.number('sys_interval') ?? 10,
+    aclSubscribeCheck: check === 'strict' || check === 'off' ? check : 'warn',
+    acknowledge: settled('acknowledge')?.value === 'received' ? 'received' : 'stored'
   }
 }
 
@@ -139,20 +214,25 @@ const listenerDefaults = {
   maxTopicAliasBroker: 10
 } as const
 
-function settleListener({ at, settings }: ListenerDraft, draft: Draft, checks: Problem[]): ListenerConfig {
-  const tls = settleTls(settings)
+function settleListener({ at, settings }: ListenerDraft, draft: Draft, environment: Settings, checks: Problem[]): ListenerConfig {
+  const settled = (name: OwnOptionName) => environment.last(name) ?? draft.own.last(name)
+  const tls = settleTls(settings, draft, settled)
+  const psk = settlePsk(settings, draft)
   const socketDomain = settings.text('socket_domain')
   const versions = settings.words('accept_protocol_versions')
   const maxQos = settings.number('max_qos')
   const mountPoint = settings.text('mount_point')
+  const clientIdMustMatch = settleClientId(settings, tls, environment)
   return {
     at,
     ...settleAddress(settings),
     ...((socketDomain === 'ipv4' || socketDomain === 'ipv6') && { socketDomain }),
     ...(tls && { tls }),
+    ...(psk && { psk }),
     security: settleSecurity(settings, draft, false),
-    username: settleUsername(settings, tls, checks),
+    username: settleUsername(settings, { tls, psk }, environment, checks),
     useUsernameAsClientId: settings.boolean('use_username_as_clientid') ?? false,
+    ...(clientIdMustMatch && { clientIdMustMatch }),
     maxConnections: limit(settings.number('max_connections')),
     maxQos: maxQos === 0 || maxQos === 1 ? maxQos : listenerDefaults.maxQos,
     maxTopicAlias: settings.number('max_topic_alias') ?? listenerDefaults.maxTopicAlias,
@@ -163,11 +243,11 @@ function settleListener({ at, settings }: ListenerDraft, draft: Draft, checks: P
 }
 
 function settleAddress(settings: Settings): { port: number; bind: Bind } {
-  const [written, place] = settings.words('listener') ?? []
+  const [written, place, kind] = settings.words('listener') ?? []
   const port = written === undefined ? (settings.number('port') ?? 1883) : Number(written)
   const host = place ?? settings.text('bind_address')
   if (host === undefined) return { port, bind: { kind: 'any' } }
-  return { port, bind: port === 0 ? { kind: 'unix', path: host } : { kind: 'host', host } }
+  return { port, bind: port === 0 && kind !== 'host' ? { kind: 'unix', path: host } : { kind: 'host', host } }
 }
 
 function settleSecurity(settings: Settings, { global, perListenerSettings }: Draft, localOnly: boolean): SecurityConfig {
@@ -183,7 +263,7 @@ function settleSecurity(settings: Settings, { global, perListenerSettings }: Dra
   }
 }
 
-function settleTls(settings: Settings): TlsConfig | undefined {
+function settleTls(settings: Settings, draft: Draft, settled: (name: OwnOptionName) => Setting | undefined): TlsConfig | undefined {
   const certfile = settings.file('certfile')
   const keyfile = settings.file('keyfile')
   if (!certfile || !keyfile) return undefined
@@ -201,14 +281,36 @@ function settleTls(settings: Settings): TlsConfig | undefined {
     ...(ciphers && { ciphers }),
     ...(ciphersTls13 && { ciphersTls13 }),
     minVersion: settings.text('tls_version') === 'tlsv1.3' ? 'TLSv1.3' : 'TLSv1.2',
-    requireCertificate: settings.boolean('require_certificate') ?? false
+    ...(pskFileOf(settings, draft) && { maxVersion: 'TLSv1.2' }),
+    requireCertificate: settings.boolean('require_certificate') ?? false,
+    peers: {
+      ...(settings.boolean('disable_client_cert_date_checks') && { forgivesDates: true }),
+      ...(settled('crl_expired')?.value === 'warn' && { forgivesExpiredLists: true }),
+      ...(settled('crl_check')?.value === 'chain' && { checksAuthorities: true }),
+      ...(settled('revocation')?.value === 'next_handshake' && { sparesConnected: true })
+    }
   }
 }
 
-function settleUsername(settings: Settings, tls: TlsConfig | undefined, checks: Problem[]): UsernameSource {
+const pskFileOf = (settings: Settings, { global }: Draft): FileSetting | undefined => settings.file('psk_file') ?? global.file('psk_file')
+
+function settlePsk(settings: Settings, draft: Draft): PskConfig | undefined {
+  const hint = settings.text('psk_hint')
+  const file = pskFileOf(settings, draft)
+  const ciphers = settings.placed('ciphers')
+  return hint === undefined || file === undefined ? undefined : { hint, file, ...(ciphers && { ciphers }) }
+}
+
+interface Transport {
+  readonly tls: TlsConfig | undefined
+  readonly psk: PskConfig | undefined
+}
+
+function settleUsername(settings: Settings, { tls, psk }: Transport, environment: Settings, checks: Problem[]): UsernameSource {
   // With both, the identity wins [Mosquitto 2.1].
   const name = ['use_identity_as_username', 'use_subject_as_username'].find(option => settings.boolean(option))
   if (name === undefined) return 'from-connect'
+  if (psk) return 'from-psk-identity'
   if (!tls) {
     warn(checks, `The '${name}' option has no effect without certfile and keyfile.`, settings.at(name))
     return 'from-connect'
@@ -217,7 +319,41 @@ function settleUsername(settings: Settings, tls: TlsConfig | undefined, checks: 
     const message = `The '${name}' option without 'require_certificate true' refuses every client: no certificate is asked for.`
     warn(checks, message, settings.at(name))
   }
-  return name === 'use_identity_as_username' ? 'from-common-name' : 'from-subject'
+  if (name === 'use_subject_as_username') return 'from-subject'
+  const source = environment.text('identity_source') ?? settings.text('identity_source')
+  return usernameSources[identitySources.find(known => known === source) ?? 'cn']
+}
+
+const usernameSources: Readonly<Record<(typeof identitySources)[number], UsernameSource>> = {
+  cn: 'from-common-name',
+  subject: 'from-subject',
+  'san:dns': 'from-san-dns',
+  'san:uri': 'from-san-uri',
+  'san:email': 'from-san-email',
+  serial: 'from-serial',
+  fingerprint: 'from-fingerprint'
+}
+
+// A line of the file would have been refused for it.
+function warnOfIdleVariables(environment: Settings, listeners: readonly ListenerConfig[], checks: Problem[]): void {
+  const isUsed = {
+    identity_source: listeners.some(({ username }) => username !== 'from-connect' && username !== 'from-psk-identity'),
+    clientid_must_match: listeners.some(({ tls }) => tls?.requireCertificate)
+  }
+  for (const [name, used] of Object.entries(isUsed)) {
+    if (used || !environment.last(name)) continue
+    warn(
+      checks,
+      `The environment variable ${environmentName(name)} has no effect: no listener takes anything from certificates.`,
+      undefined
+    )
+  }
+}
+
+// Where no certificate is asked for the environment, which speaks to all listeners, has nothing to say.
+function settleClientId(settings: Settings, tls: TlsConfig | undefined, environment: Settings): ListenerConfig['clientIdMustMatch'] {
+  const form = (tls?.requireCertificate ? environment.text('clientid_must_match') : undefined) ?? settings.text('clientid_must_match')
+  return clientIdForms.find(known => known === form)
 }
 
 // Log and store
@@ -273,9 +409,32 @@ function settleLogDestinations(global: Settings): readonly LogDestination[] {
   return [...destinations.values()]
 }
 
-function settleStore(setting: ReturnType<Settings['last']>): StoreConfig {
-  if (typeof setting?.value !== 'string' || setting.value === 'memory') return { kind: 'memory' }
-  return { kind: 'redis', url: setting.value, ...(setting.at && { at: setting.at }) }
+function settleStore(
+  setting: ReturnType<Settings['last']>,
+  global: Settings,
+  env: Readonly<Record<string, string | undefined>>
+): StoreConfig {
+  if (typeof setting?.value === 'string') {
+    if (setting.value === 'memory') return { kind: 'memory' }
+    return { kind: 'redis', url: setting.value, ...(setting.at && { at: setting.at }) }
+  }
+  if (global.boolean('persistence') !== true) return { kind: 'memory' }
+  const at = global.at('persistence_location') ?? global.at('persistence')
+  return { kind: 'disk', file: join(persistenceFolder(global, env), global.text('persistence_file') ?? 'mosquitto.db'), ...(at && { at }) }
+}
+
+function persistenceFolder(global: Settings, env: Readonly<Record<string, string | undefined>>): string {
+  return env.MOSQUITTO_PERSISTENCE_LOCATION || (global.text('persistence_location') ?? '')
+}
+
+// Beside what is the broker's alone and named in its configuration, so that two brokers have two.
+function settleAdminSocket(setting: ReturnType<Settings['last']>, pidFile: string | undefined, store: StoreConfig): AdminSocketConfig {
+  if (typeof setting?.value === 'string') {
+    const at = setting.at && { at: setting.at }
+    return { written: setting.value, ...(setting.value !== 'none' && { path: setting.value }), ...at }
+  }
+  if (pidFile !== undefined) return { path: `${pidFile.replace(/\.pid$/, '')}.admin.sock` }
+  return store.kind === 'disk' ? { path: `${store.file}.admin.sock` } : {}
 }
 
 /** Frozen to the ground; sets cannot be frozen and are ReadonlySet by type. */

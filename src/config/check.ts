@@ -48,6 +48,8 @@ function mainLine(at: Location | undefined): number {
 
 function checkListener({ settings, defaultFor, at }: ListenerDraft, { global }: Draft, localOnly: boolean, problems: Problem[]): void {
   checkTls(settings, problems)
+  checkPsk(settings, global, problems)
+  checkIdentity(settings, problems)
   for (const name of ['password_file', 'acl_file']) checkTwoFiles(name, settings, global, problems)
   if (defaultFor === undefined) return
   if (localOnly) {
@@ -68,6 +70,7 @@ const protectingOptions: ReadonlySet<string> = new Set([
   'require_certificate',
   'use_identity_as_username',
   'use_subject_as_username',
+  'psk_hint',
   'allow_anonymous',
   'password_file',
   'acl_file'
@@ -102,6 +105,50 @@ function checkTls(settings: Settings, problems: Problem[]): void {
     failAt('require_certificate', "'require_certificate true' needs certfile and keyfile: without them the listener would be plain text.")
   } else if (!settings.has('cafile') && !settings.has('capath')) {
     failAt('require_certificate', "'require_certificate true' needs cafile or capath: without them no client certificate can be accepted.")
+  }
+}
+
+// Mosquitto would let nobody in by such a listener, or by other keys than were meant.
+function checkPsk(settings: Settings, global: Settings, problems: Problem[]): void {
+  const hasFile = settings.last('psk_file') ?? global.last('psk_file')
+  const refuse = (name: string, message: string) =>
+    settings.last(name) && fail(problems, 'ERR_CONF_COMBINATION', message, settings.at(name))
+  if (hasFile && settings.text('tls_version') === 'tlsv1.3') {
+    refuse('tls_version', "'tls_version tlsv1.3' leaves no TLS version: 'psk_file' switches TLS 1.3 off.")
+  }
+  if (!settings.last('psk_hint')) {
+    const at = settings.at('certfile')
+    if (hasFile && at) warn(problems, "'psk_file' switches TLS 1.3 off on this listener too, as in Mosquitto.", at)
+    return
+  }
+  if (settings.has('certfile') || settings.has('keyfile')) {
+    refuse('psk_hint', 'Only one of certificate or PSK encryption can be enabled for a listener.')
+  } else if (!hasFile) {
+    refuse('psk_hint', "'psk_hint' needs 'psk_file': without it nobody has a key.")
+  }
+  if (settings.boolean('use_subject_as_username') && !settings.boolean('use_identity_as_username')) {
+    refuse(
+      'use_subject_as_username',
+      "'use_subject_as_username' refuses every client of a listener with 'psk_hint': there is no certificate."
+    )
+  }
+  for (const name of ['identity_source', 'clientid_must_match']) {
+    refuse(name, `'#!${name}' is about certificates: a listener with 'psk_hint' has none.`)
+  }
+}
+
+// Mosquitto knows neither option: a listener on which one could say nothing is a mistake, not something to be passed over.
+function checkIdentity(settings: Settings, problems: Problem[]): void {
+  const refuse = (name: string, message: string) =>
+    settings.last(name) && fail(problems, 'ERR_CONF_COMBINATION', message, settings.at(name))
+  if (settings.last('psk_hint')) return
+  if (settings.boolean('use_subject_as_username')) {
+    refuse('identity_source', "'#!identity_source' says another username than 'use_subject_as_username true': leave one of them out.")
+  } else if (!settings.boolean('use_identity_as_username')) {
+    refuse('identity_source', "'#!identity_source' needs 'use_identity_as_username true': without it the username is what the client says.")
+  }
+  if (!settings.boolean('require_certificate')) {
+    refuse('clientid_must_match', "'#!clientid_must_match' needs 'require_certificate true': without it no client has a certificate.")
   }
 }
 

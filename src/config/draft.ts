@@ -4,6 +4,7 @@ import { basename } from 'node:path'
 import { type ErrorCode, type Location, type Problem, systemReason } from '../errors.js'
 import { type Reading, readArgument, readsText, type Value } from './argument.js'
 import type { ConfigFile, Included } from './include.js'
+import { type ConfigObject, objectDirectives } from './object.js'
 import { findOption, findOwnOption, type Option } from './options.js'
 import { type Setting, Settings } from './settings.js'
 import { type Directive, parseDirectives } from './syntax.js'
@@ -33,6 +34,17 @@ export interface PluginDraft {
   readonly settings: Settings
 }
 
+/** A line that says something, whatever came of it. */
+export interface DraftLine {
+  readonly directive: Directive
+  /** Absent: there is no such option. */
+  readonly known?: readonly [name: string, option: Option]
+  /** Where it was said; absent: nowhere, for it stands in the wrong place. */
+  readonly target?: Settings
+  /** The listener it belongs to. */
+  readonly listener?: ListenerDraft
+}
+
 export interface Draft {
   readonly global: Settings
   readonly own: Settings
@@ -40,13 +52,16 @@ export interface Draft {
   readonly bridges: readonly BridgeDraft[]
   readonly plugins: readonly PluginDraft[]
   readonly perListenerSettings: boolean
+  /** Every line, those of an included file before the one that includes it. */
+  readonly lines: readonly DraftLine[]
   readonly problems: readonly Problem[]
 }
 
-/** Reads everything; whatever is wrong is a problem of the draft, and reading goes on. */
-export function readDraft(main: ConfigFile | undefined): Draft {
+/** Reads everything; whatever is wrong is a problem of the draft, and reading goes on. `object`: instead of a file. */
+export function readDraft(main: ConfigFile | undefined, object?: ConfigObject): Draft {
   const reader = new DraftReader(main?.includes)
   if (main) reader.readFile(main.file, main.content)
+  if (object) reader.readObject(object)
   return reader
 }
 
@@ -74,6 +89,7 @@ class DraftReader implements Draft {
   readonly listeners: ListenerDraft[] = []
   readonly bridges: BridgeDraft[] = []
   readonly plugins: PluginDraft[] = []
+  readonly lines: DraftLine[] = []
   readonly problems: Problem[] = []
   perListenerSettings = false
   readonly #includes: ReadonlyMap<string, Included> | undefined
@@ -97,18 +113,34 @@ class DraftReader implements Draft {
     this.problems.push(...unsaid)
   }
 
+  readObject(object: ConfigObject): void {
+    const { directives, problems, perListenerSettings } = objectDirectives(object)
+    this.perListenerSettings = perListenerSettings
+    const context: Context = { included: false }
+    for (const directive of directives) this.#readDirective(directive, context)
+    this.problems.push(...problems)
+  }
+
   #readDirective(directive: Directive, context: Context): void {
     const found = directive.own ? findOwnOption(directive.name) : findOption(directive.name)
     if (!found) {
       const hint = directive.name.startsWith('\ufeff') ? ' A byte order mark stands before it: save the file without.' : ''
       this.#error('ERR_CONF_UNKNOWN', `Unknown configuration variable '${directive.name}'.${hint}`, directive.at)
+      this.lines.push({ directive })
       return
     }
-    const [name, option] = found
+    const target = this.#readOption(found, directive, context)
+    const isOfListener = target !== undefined && target === context.listener?.settings
+    const listener = isOfListener || found[0] === 'listener' ? context.listener : undefined
+    this.lines.push({ directive, known: found, ...(target && { target }), ...(listener && { listener }) })
+  }
+
+  /** Returns where it was said; undefined: nowhere. */
+  #readOption([name, option]: readonly [string, Option], directive: Directive, context: Context): Settings | undefined {
     // Once true it cannot be taken back; Mosquitto doesn't even read the line.
-    if (name === 'per_listener_settings' && this.perListenerSettings) return
-    const target = directive.own ? this.own : this.#target(name, option, directive, context)
-    if (!target) return
+    if (name === 'per_listener_settings' && this.perListenerSettings) return undefined
+    const target = directive.own && option.scope === 'global' ? this.own : this.#target(name, option, directive, context)
+    if (!target) return undefined
     this.#announce(name, option, directive)
     const label = directive.own ? `#!${name}` : (option.label ?? directive.name)
     const reading = this.#readValue(label, option, directive)
@@ -126,9 +158,11 @@ class DraftReader implements Draft {
     } else {
       this.#apply({ name, option, target, directive, context }, reading.value)
     }
+    return target
   }
 
-  #readValue(label: string, option: Option, { value, malformed, at }: Directive): Reading {
+  #readValue(label: string, option: Option, { value, words, malformed, at }: Directive): Reading {
+    if (words !== undefined) return { value: words }
     if (malformed && readsText(option.argument)) return this.#refuse('Malformed UTF-8 in configuration.', at)
     const reading = readArgument(option.argument, label, value)
     if ('refusal' in reading) {
@@ -169,7 +203,8 @@ class DraftReader implements Draft {
     }
     const { listener } = context
     const missing = option.place === 'own' ? !listener || listener.defaultFor !== undefined : option.place === 'listener' && !listener
-    if (missing) return this.#misplaced(`The '${directive.name}' option requires a listener to be defined first.`, directive)
+    const written = directive.own ? `#!${directive.name}` : directive.name
+    if (missing) return this.#misplaced(`The '${written}' option requires a listener to be defined first.`, directive)
     context.listener = listener ?? this.#openDefaultListener(directive)
     return context.listener
   }
@@ -276,7 +311,8 @@ class DraftReader implements Draft {
     if (name === 'log_dest' && words[0] === 'file' && target.all(name).some(isLogFile)) {
       this.#error('ERR_CONF_DUPLICATE', 'Duplicate "log_dest file" value.', at)
     }
-    if (name === 'allow_anonymous' && this.perListenerSettings) {
+    // In an object each listener has its own.
+    if (name === 'allow_anonymous' && this.perListenerSettings && at.line !== undefined) {
       const message = `You are using the '${name}' option with 'per_listener_settings true'. Please replace this with 'listener_allow_anonymous'.`
       this.#say('notice', 'ERR_CONF_DEPRECATED', message, at)
     }

@@ -57,6 +57,10 @@ function argumentText(argument: Argument): string {
       return integerText(argument.min, argument.max, argument.unit)
     case 'keyword':
       return argument.words.join(', ')
+    case 'port and address':
+      return 'port, address'
+    case 'certificate and key':
+      return 'certificate and key'
     case 'string':
       return argument.maxLength === undefined ? 'text' : `text, at most ${argument.maxLength} bytes`
     case 'none':

@@ -1,6 +1,8 @@
 // Every option of mosquitto.conf as Mosquitto 2.1 knows them, and our own `#!` options: one row each. The parser, the reload, the
 // documentation and the tests read this table, so an option that is missing here exists nowhere.
 
+import { withinOneEdit } from '../words.js'
+
 /** Where an option may stand. `security` is global, or per listener after `per_listener_settings true`. */
 export type Scope = 'global' | 'listener' | 'security' | 'bridge' | 'plugin'
 
@@ -40,6 +42,10 @@ export type Argument =
   | { readonly kind: 'restart timeout' }
   /** `memory` or a redis:// address; never shown in a message, since it may hold a password. */
   | { readonly kind: 'store' }
+  /** `CERTIFICATE KEY`. */
+  | { readonly kind: 'certificate and key' }
+  /** `PORT [ADDRESS]`. */
+  | { readonly kind: 'port and address' }
   /** Never read. */
   | { readonly kind: 'none' }
 
@@ -56,8 +62,11 @@ export interface IntegerArgument {
   readonly outside?: string
 }
 
-/** `partly`: the documentation says which part. `later`: read, checked, warned about. `meaningless`: has no sense outside Mosquitto's C code. */
-export type Support = 'honoured' | 'partly' | 'later' | 'meaningless'
+/**
+ * `otherwise`: honoured, in a way of our own that `doc` tells. `partly`: the documentation says which part. `later`: read, checked, warned
+ * about. `meaningless`: has no sense outside Mosquitto's C code.
+ */
+export type Support = 'honoured' | 'otherwise' | 'partly' | 'later' | 'meaningless'
 
 export interface Option {
   readonly scope: Scope
@@ -86,7 +95,15 @@ export interface Option {
   readonly deprecated?: string
   /** Cannot be honoured yet, and ignoring it would open the broker wider than the file says: refused, with this advice. */
   readonly unavailable?: string
+  /** Its value may be a password: it is shown nowhere. */
+  readonly secret?: true
 }
+
+/** What of a client certificate may be a username. */
+export const identitySources = ['cn', 'subject', 'san:dns', 'san:uri', 'san:email', 'serial', 'fingerprint'] as const
+
+/** What client ids may be bound to. */
+export const clientIdForms = ['cn', '*:cn'] as const
 
 const uint16 = 65535
 const boolean = { kind: 'boolean' } as const
@@ -94,7 +111,7 @@ const string = { kind: 'string' } as const
 const path = { kind: 'path' } as const
 const word = { kind: 'word' } as const
 const number = (rest: Omit<IntegerArgument, 'kind'> = {}): IntegerArgument => ({ kind: 'integer', ...rest })
-const keyword = (...words: string[]) => ({ kind: 'keyword', words }) as const
+const keyword = <const Words extends readonly string[]>(...words: Words) => ({ kind: 'keyword', words }) as const
 const once = { again: 'refused' } as const
 const live = { reload: 'live' } as const
 const restart = { reload: 'restart' } as const
@@ -106,6 +123,7 @@ const bridge = { scope: 'bridge' } as const
 const plugin = { scope: 'plugin' } as const
 
 const honoured = { support: 'honoured' } as const
+const otherwise = { support: 'otherwise' } as const
 const partly = { support: 'partly' } as const
 const later = { support: 'later' } as const
 const meaningless = { support: 'meaningless' } as const
@@ -113,12 +131,12 @@ const meaningless = { support: 'meaningless' } as const
 // biome-ignore format: a table is read by its rows.
 export const options = {
   // Listeners
-  listener: { ...listener, place: 'own', argument: { kind: 'listener' }, default: 'none: loopback on 1883, anonymous', ...restart, ...honoured, again: 'adds', label: 'listener port', doc: 'Opens a port, on one address or all; port 0 with a path opens a Unix socket. What follows belongs to it.' },
-  port: { ...listener, argument: number({ min: 1, max: uint16 }), default: '1883', ...restart, ...honoured, deprecated: "Please use 'listener' instead.", doc: 'The port of the default listener.' },
-  bind_address: { ...listener, argument: string, default: 'all addresses', ...restart, ...honoured, ...once, label: 'default listener bind_address', deprecated: "Please use 'listener' instead.", doc: 'The address of the default listener.' },
+  listener: { ...listener, place: 'own', argument: { kind: 'listener' }, default: 'none: loopback on 1883, anonymous', ...live, ...honoured, again: 'adds', label: 'listener port', doc: 'Opens a port, on one address or all; port 0 with a path opens a Unix socket. What follows belongs to it.' },
+  port: { ...listener, argument: number({ min: 1, max: uint16 }), default: '1883', ...live, ...honoured, deprecated: "Please use 'listener' instead.", doc: 'The port of the default listener.' },
+  bind_address: { ...listener, argument: string, default: 'all addresses', ...live, ...honoured, ...once, label: 'default listener bind_address', deprecated: "Please use 'listener' instead.", doc: 'The address of the default listener.' },
   bind_interface: { ...listener, argument: string, default: 'none', ...restart, ...later, ...once, unavailable: 'write the address of the interface after the port: listener PORT ADDRESS', doc: 'Listens on one network interface only; refused for now, since all interfaces would be open without it.' },
-  socket_domain: { ...listener, argument: { ...keyword('ipv4', 'ipv6'), outside: "Invalid 'socket_domain' value '{value}' in configuration." }, default: 'both', ...restart, ...honoured, doc: 'Listens with IPv4 or IPv6 only.' },
-  protocol: { ...listener, argument: keyword('mqtt', 'websockets', 'http_api'), default: 'mqtt', ...restart, ...partly, doc: 'What is spoken on the listener; `mqtt` only for now: a listener with another stays closed, with a warning.' },
+  socket_domain: { ...listener, argument: { ...keyword('ipv4', 'ipv6'), outside: "Invalid 'socket_domain' value '{value}' in configuration." }, default: 'both', ...live, ...honoured, doc: 'Listens with IPv4 or IPv6 only.' },
+  protocol: { ...listener, argument: keyword('mqtt', 'websockets', 'http_api'), default: 'mqtt', ...live, ...partly, doc: 'What is spoken on the listener; `mqtt` only for now: a listener with another stays closed, with a warning.' },
   max_connections: { ...listener, argument: number(), default: '-1 (no limit)', ...live, ...honoured, doc: 'How many clients a listener takes; counted at accept, before TLS.' },
   accept_protocol_versions: { ...listener, place: 'own', argument: { kind: 'protocol versions' }, default: '3, 4, 5', ...live, ...honoured, doc: 'MQTT versions that may connect: 3 is 3.1, 4 is 3.1.1.' },
   max_qos: { ...listener, argument: number({ min: 0, max: 2, outside: "'max_qos' must be between 0 and 2 inclusive." }), aliases: ['maximum_qos'], default: '2', ...live, ...honoured, doc: 'The highest QoS that clients may publish with; a higher one ends the connection.' },
@@ -138,16 +156,16 @@ export const options = {
   capath: { ...listener, argument: path, default: 'none', ...live, ...honoured, doc: 'A folder of CA certificates, as `cafile`.' },
   crlfile: { ...listener, argument: path, default: 'none', ...live, ...honoured, doc: 'Certificate revocation lists, PEM; only with `require_certificate true`.' },
   require_certificate: { ...listener, argument: boolean, default: 'false', ...live, ...honoured, doc: 'Clients must present a certificate that a CA of `cafile` or `capath` signed.' },
-  use_identity_as_username: { ...listener, argument: boolean, default: 'false', ...live, ...honoured, doc: 'The first CN of the client certificate is the username; the password is not asked for.' },
+  use_identity_as_username: { ...listener, argument: boolean, default: 'false', ...live, ...honoured, doc: 'The first CN of the client certificate, or the identity of its pre-shared key, is the username; the password is not asked for.' },
   use_subject_as_username: { ...listener, argument: boolean, default: 'false', ...live, ...honoured, doc: 'The whole subject of the client certificate is the username (`CN=…,O=…`).' },
-  disable_client_cert_date_checks: { ...listener, place: 'listener', argument: boolean, default: 'false', ...live, ...later, doc: 'Accepts expired client certificates; they stay refused for now.' },
+  disable_client_cert_date_checks: { ...listener, place: 'listener', argument: boolean, default: 'false', ...live, ...honoured, doc: 'Accepts client certificates that have expired or are not valid yet; the dates of CAs count all the same.' },
   ciphers: { ...listener, argument: string, default: 'OpenSSL\'s list, without the weak ones', ...live, ...honoured, doc: 'Cipher list for TLS 1.2.' },
   'ciphers_tls1.3': { ...listener, argument: string, default: 'OpenSSL\'s list', ...live, ...honoured, doc: 'Cipher suites for TLS 1.3.' },
   tls_version: { ...listener, place: 'listener', argument: { ...keyword('tlsv1.3', 'tlsv1.2', 'tlsv1.1'), rest: true, outside: "Unsupported tls_version '{value}'." }, default: 'tlsv1.2', ...live, ...honoured, ...once, doc: 'The lowest TLS version spoken; TLS 1.1 is never offered.' },
-  psk_hint: { ...listener, argument: string, default: 'none', ...restart, ...later, ...once, unavailable: 'use certificates, or remove the listener', doc: 'TLS with pre-shared keys; refused for now, since the listener would be plain text without it.' },
+  psk_hint: { ...listener, argument: { kind: 'string', maxLength: 128 }, default: 'none', ...live, ...honoured, ...once, doc: 'TLS 1.2 with the pre-shared keys of `psk_file` instead of certificates; the text itself is a hint to clients.' },
   dhparamfile: { ...listener, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },
   tls_engine: { ...listener, argument: string, default: 'none', ...restart, ...meaningless, ...once, doc: 'An OpenSSL engine for the private key.' },
-  tls_engine_kpass_sha1: { ...listener, argument: string, default: 'none', ...restart, ...meaningless, doc: 'The engine\'s password, hashed.' },
+  tls_engine_kpass_sha1: { ...listener, argument: string, default: 'none', ...restart, ...meaningless, secret: true, doc: 'The engine\'s password, hashed.' },
   tls_keyform: { ...listener, argument: string, default: 'pem', ...restart, ...meaningless, doc: 'Whether the key comes from the engine.' },
 
   // Who may come in, and what they may do
@@ -156,7 +174,7 @@ export const options = {
   listener_allow_anonymous: { ...listener, place: 'listener', argument: boolean, default: 'as allow_anonymous', ...live, ...honoured, sets: 'allow_anonymous', doc: '`allow_anonymous` for one listener.' },
   password_file: { ...security, argument: path, default: 'none', ...live, ...honoured, doc: 'Usernames and password hashes, as `mosquitto_passwd` writes them.' },
   acl_file: { ...security, argument: path, default: 'none: all topics', ...live, ...honoured, doc: 'Who may read and write which topics.' },
-  psk_file: { ...security, argument: path, default: 'none', ...live, ...later, doc: 'The keys of clients for `psk_hint`.' },
+  psk_file: { ...security, argument: path, default: 'none', ...live, ...honoured, doc: 'The keys of clients for `psk_hint`, `IDENTITY:HEX` a line; switches TLS 1.3 off on the listeners that it is for.' },
   allow_zero_length_clientid: { ...security, argument: boolean, default: 'true', ...live, ...honoured, doc: 'MQTT 3.1.1 clients may leave the client identifier to the broker.' },
   auto_id_prefix: { ...security, argument: { kind: 'string', maxLength: 50 }, default: 'auto-', ...live, ...honoured, ...once, deprecated: "Please use 'listener_auto_id_prefix' instead.", doc: 'How client identifiers begin that the broker makes.' },
   listener_auto_id_prefix: { ...listener, place: 'listener', argument: { kind: 'string', maxLength: 50 }, default: 'auto-', ...live, ...honoured, ...once, sets: 'auto_id_prefix', doc: '`auto_id_prefix` for one listener.' },
@@ -167,7 +185,7 @@ export const options = {
   global_plugin: { ...global, argument: word, default: 'none', ...restart, ...partly, again: 'adds', doc: 'As `plugin`, for all listeners.' },
   plugin_load: { ...global, argument: { kind: 'name and path' }, default: 'none', ...restart, ...partly, again: 'adds', doc: 'As `plugin`, with a name for `plugin_use`.' },
   plugin_use: { ...listener, place: 'own', argument: string, default: 'none', ...restart, ...partly, again: 'adds', doc: 'Uses a loaded plugin for one listener.' },
-  'plugin_opt_*': { ...plugin, argument: string, aliases: ['auth_opt_*'], default: 'none', ...restart, ...partly, again: 'adds', label: 'plugin_opt_', doc: 'An option of the plugin above: `plugin_opt_acl_file`, `plugin_opt_password_file`.' },
+  'plugin_opt_*': { ...plugin, argument: string, aliases: ['auth_opt_*'], default: 'none', ...restart, ...partly, secret: true, again: 'adds', label: 'plugin_opt_', doc: 'An option of the plugin above: `plugin_opt_acl_file`, `plugin_opt_password_file`.' },
   auth_plugin_deny_special_chars: { ...plugin, argument: boolean, default: 'true', ...restart, ...meaningless, doc: 'Refuses usernames and client identifiers with `+`, `#`, `/` before a plugin is asked.' },
 
   // Limits
@@ -197,11 +215,11 @@ export const options = {
   retry_interval: { ...global, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },
 
   // Persistence
-  persistence: { ...global, argument: boolean, aliases: ['retained_persistence'], default: 'false', ...live, ...later, doc: 'Keeps sessions and retained messages over a restart; see `#!store`.' },
-  persistence_file: { ...global, argument: path, default: 'mosquitto.db', ...live, ...later, ...once, doc: 'Name of Mosquitto\'s database.' },
-  persistence_location: { ...global, argument: path, default: 'working directory', ...live, ...later, ...once, doc: 'Folder of Mosquitto\'s database.' },
-  autosave_interval: { ...global, argument: number({ min: 0, low: '', unit: 'seconds' }), default: '1800', ...live, ...later, doc: 'How often the database is written.' },
-  autosave_on_changes: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: '`autosave_interval` counts changes, not seconds.' },
+  persistence: { ...global, argument: boolean, aliases: ['retained_persistence'], default: 'false', ...restart, ...otherwise, doc: 'Keeps sessions, queued and retained messages on disk, in a store of its own beside `persistence_file`; `#!store` names another place.' },
+  persistence_file: { ...global, argument: path, default: 'mosquitto.db', ...restart, ...otherwise, ...once, doc: 'Name of the database in Mosquitto\'s format: read at start when it is newer than the store, and written for the way back; the store is the folder of that name with `.mosquitero` behind it.' },
+  persistence_location: { ...global, argument: path, default: 'working directory', ...restart, ...honoured, ...once, doc: 'Folder of the store and of `persistence_file`; it must be there. Environment: `MOSQUITTO_PERSISTENCE_LOCATION`.' },
+  autosave_interval: { ...global, argument: number({ min: 0, low: '', unit: 'seconds' }), default: '1800', ...live, ...otherwise, doc: 'How often `persistence_file` is written; 0: only at SIGUSR1 and at the end. The store itself needs none of it.' },
+  autosave_on_changes: { ...global, argument: boolean, default: 'false', ...live, ...honoured, doc: '`autosave_interval` counts changes, not seconds.' },
 
   // The process and its log
   user: { ...global, argument: string, default: 'mosquitto, else nobody', ...restart, ...honoured, doc: 'The account to change to when started as root.' },
@@ -221,10 +239,10 @@ export const options = {
   topic: { ...bridge, argument: { kind: 'bridge topic' }, default: 'out 0', ...live, ...later, again: 'adds', doc: '`PATTERN [out, in, both] [QoS] [local prefix] [remote prefix]`' },
   remote_clientid: { ...bridge, argument: string, aliases: ['clientid'], default: 'host name and connection', ...live, ...later, ...once, label: 'bridge remote clientid', doc: 'Client identifier at the other broker.' },
   remote_username: { ...bridge, argument: string, aliases: ['username'], default: 'none', ...live, ...later, ...once, label: 'bridge remote_username', doc: 'Username at the other broker.' },
-  remote_password: { ...bridge, argument: string, aliases: ['password'], default: 'none', ...live, ...later, ...once, label: 'bridge remote_password', doc: 'Password at the other broker.' },
+  remote_password: { ...bridge, argument: string, aliases: ['password'], default: 'none', ...live, ...later, secret: true, ...once, label: 'bridge remote_password', doc: 'Password at the other broker.' },
   local_clientid: { ...bridge, argument: string, default: 'local. and the remote one', ...live, ...later, ...once, label: 'bridge local clientid', doc: 'Client identifier here.' },
   local_username: { ...bridge, argument: string, default: 'none', ...live, ...later, ...once, label: 'bridge local_username', doc: 'Username here.' },
-  local_password: { ...bridge, argument: string, default: 'none', ...live, ...later, ...once, label: 'bridge local_password', doc: 'Password here.' },
+  local_password: { ...bridge, argument: string, default: 'none', ...live, ...later, secret: true, ...once, label: 'bridge local_password', doc: 'Password here.' },
   cleansession: { ...bridge, argument: boolean, default: 'false', ...live, ...later, doc: 'Begins without the old session at the other broker.' },
   local_cleansession: { ...bridge, argument: boolean, default: 'as cleansession', ...live, ...later, doc: 'The same here.' },
   keepalive_interval: { ...bridge, argument: number({ min: 5, max: uint16, unit: 'seconds', low: 'keepalive interval too low, using 5 seconds.', outside: 'Bridge keepalive value too high.' }), default: '60', ...live, ...later, doc: 'Keep alive of the bridge.' },
@@ -260,13 +278,27 @@ export const options = {
   bridge_tls_version: { ...bridge, argument: string, default: 'tlsv1.2', ...live, ...later, ...once, doc: 'TLS version of the bridge.' },
   bridge_require_ocsp: { ...bridge, argument: boolean, default: 'false', ...live, ...later, doc: 'The other broker must staple an OCSP answer.' },
   bridge_identity: { ...bridge, argument: string, default: 'none', ...live, ...later, ...once, doc: 'Identity for a pre-shared key.' },
-  bridge_psk: { ...bridge, argument: string, default: 'none', ...live, ...later, ...once, doc: 'The pre-shared key.' }
+  bridge_psk: { ...bridge, argument: string, default: 'none', ...live, ...later, secret: true, ...once, doc: 'The pre-shared key.' }
 } as const satisfies Record<string, Option>
 
 // biome-ignore format: a table is read by its rows.
 export const ownOptions = {
   log_format: { ...global, argument: keyword('mosquitto', 'json'), default: 'mosquitto', ...live, ...honoured, ...once, doc: 'Log lines as Mosquitto writes them, or one JSON object per line.' },
-  store: { ...global, argument: { kind: 'store' }, default: 'memory', ...restart, ...honoured, ...once, doc: 'Where sessions and retained messages live: `memory`, or `redis://HOST:PORT/DB` (`rediss://` over TLS).' },
+  store: { ...global, argument: { kind: 'store' }, default: 'memory, or disk with persistence true', ...restart, ...honoured, ...once, doc: 'Where sessions and retained messages live: `memory`, or `redis://HOST:PORT/DB` (`rediss://` over TLS).' },
+  acknowledge: { ...global, argument: keyword('stored', 'received'), default: 'stored', ...restart, ...honoured, ...once, doc: 'When QoS 1 and 2 are acknowledged: once what is to be kept is safe in the store, or as soon as it is received, as Mosquitto does.' },
+  watch_files: { ...global, argument: boolean, default: 'false', ...live, ...honoured, ...once, doc: 'Files that the configuration names, and the configuration itself, are read again when they change, as at SIGHUP.' },
+  identity_source: { ...listener, place: 'listener', argument: keyword(...identitySources), default: 'cn', ...live, ...honoured, ...once, doc: 'What of the client certificate is the username under `use_identity_as_username`: its first CN, the whole subject, the first subjectAltName of a kind, its serial number (upper-case hex) or its SHA-256 fingerprint (lower-case hex).' },
+  clientid_must_match: { ...listener, place: 'listener', argument: keyword(...clientIdForms), default: 'none: any client id', ...live, ...honoured, ...once, doc: 'Client ids that don\'t belong to the certificate are refused: `cn` wants its common name, `*:cn` a tenant before it, as `admin:f60c28`. `%{c:1}` and `%{c:2}` in `#!pattern` lines are the parts.' },
+  admin_socket: { ...global, argument: path, default: 'beside pid_file, else in the persistence folder, else none', ...restart, ...honoured, ...once, doc: 'The Unix socket, for its owner alone, that `mosquitero clients`, `kick`, `queue` and their like ask the running broker by; `none`: there is none.' },
+  acl_shadow: { ...global, argument: path, default: 'none', ...live, ...honoured, ...once, doc: 'Another ACL file, asked beside each listener\'s own to no effect: what it would have denied, or allowed, is said in the log and counted.' },
+  enrolment_ca: { ...global, argument: { kind: 'certificate and key' }, default: 'none', ...live, ...honoured, ...once, doc: 'The CA that signs for this broker: the paths of its certificate and its key, without blanks in them. A key under a passphrase is opened with `MOSQUITERO_CA_PASSPHRASE`.' },
+  enrolment_listener: { ...global, argument: { kind: 'port and address' }, default: 'none', ...live, ...honoured, ...once, doc: 'Opens HTTPS for devices that fetch their certificates by EST, signed by the CA of `#!enrolment_ca`; on one address or all, with the certificate of the first listener with TLS.' },
+  tls_dns_list: { ...global, argument: string, default: 'none', ...live, ...honoured, ...once, doc: 'Host names and addresses, with commas between. With `#!enrolment_ca` the broker makes its certificate for them by itself, in `certs/broker` of the persistence folder, and makes it anew before it ends: for every listener without `certfile`, but for Unix sockets and, unless it has other TLS options, port 1883.' },
+  acl_subscribe_check: { ...global, argument: keyword('strict', 'warn', 'off'), default: 'warn', ...live, ...honoured, ...once, doc: 'What becomes of a subscription when the ACL lets nothing through that its filter matches: `strict` refuses it (0x80, for MQTT 5 0x87 with a reason), `warn` grants it as Mosquitto does and says so in the log, `off` says nothing.' },
+  crl_check: { ...global, argument: keyword('leaf', 'chain'), default: 'leaf', ...live, ...honoured, ...once, doc: 'Which certificates are looked up in `crlfile`: the client\'s own, as Mosquitto does, or the CAs between it and the root as well.' },
+  crl_expired: { ...global, argument: keyword('refuse', 'warn'), default: 'refuse', ...live, ...honoured, ...once, doc: 'What becomes of the clients of a CA whose list in `crlfile` is past its date: `refuse` lets none in, as Mosquitto; `warn` refuses those that the list names, and says every day that it is old.' },
+  revocation: { ...global, argument: keyword('now', 'next_handshake'), default: 'now', ...live, ...honoured, ...once, doc: 'When a connected client has to go whose certificate is revoked, has expired or has lost its CA: at once, or, as with Mosquitto, it is not let in again.' },
+  expiry_warning: { ...global, argument: number({ min: 0, max: 3650 }), default: '30', ...live, ...honoured, ...once, doc: 'So many days before they expire, certificates, CAs and revocation lists, and connected clients, are named in the log at start and once a day; 0: never.' },
   password_file_lines: { ...global, argument: keyword('strict', 'lenient'), default: 'strict', ...live, ...honoured, ...once, doc: 'A bad line in a password file stops the start as in Mosquitto 2.1, or is skipped as in 2.0.' }
 } as const satisfies Record<string, Option>
 
@@ -304,15 +336,4 @@ export function environmentName(name: string): string {
 export function nearOwnOption(written: string): string | undefined {
   const name = written.trim().toLowerCase()
   return [...ownOptionsByName.keys()].find(known => withinOneEdit(name, known))
-}
-
-/** Whether one letter inserted, left out or replaced, or two neighbours swapped, make one word of the other. */
-function withinOneEdit(a: string, b: string): boolean {
-  if (a.length > b.length) return withinOneEdit(b, a)
-  if (b.length - a.length > 1) return false
-  let same = 0
-  while (same < a.length && a[same] === b[same]) same++
-  if (a.length < b.length) return a.slice(same) === b.slice(same + 1)
-  const swapped = a[same] === b[same + 1] && a[same + 1] === b[same]
-  return a.slice(same + 1) === b.slice(same + 1) || (swapped && a.slice(same + 2) === b.slice(same + 2))
 }

@@ -12,6 +12,8 @@ export interface Directive {
   readonly own: boolean
   /** The line is not UTF-8; wrong for text, and of no interest for a boolean or a number [Mosquitto 2.1]. */
   readonly malformed: boolean
+  /** The argument of a listener that an object gives: nothing is left to read. */
+  readonly words?: readonly string[]
   readonly at: Location
 }
 

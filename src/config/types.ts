@@ -13,6 +13,9 @@ export interface FileSetting {
   readonly at: Location
 }
 
+/** One that the environment may name, too. */
+export type NamedFile = Pick<FileSetting, 'path'> & Partial<FileSetting>
+
 export type LogDestination =
   | { readonly kind: 'stderr' | 'stdout' | 'syslog' | 'topic' }
   | { readonly kind: 'file'; readonly path: string; readonly at: Location }
@@ -50,7 +53,56 @@ export interface TlsConfig {
   readonly ciphersTls13?: { readonly value: string; readonly at: Location }
   /** `tls_version`: the lowest version spoken. */
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
+  /** Absent: TLS 1.3. `psk_file` switches that off on every listener that it is for. */
+  readonly maxVersion?: 'TLSv1.2'
   readonly requireCertificate: boolean
+  readonly peers: PeerRules
+}
+
+/** What is forgiven of client certificates and revocation lists, and how far those reach. Empty: as Mosquitto. */
+export interface PeerRules {
+  /** `disable_client_cert_date_checks`: of the client's own certificate; those of its CAs count. */
+  readonly forgivesDates?: true
+  /** `#!crl_expired warn`. */
+  readonly forgivesExpiredLists?: true
+  /** `#!crl_check chain`: the CAs between the client's certificate and the root are looked up too. */
+  readonly checksAuthorities?: true
+  /** `#!revocation next_handshake`: who is connected stays, whatever becomes of its certificate. */
+  readonly sparesConnected?: true
+}
+
+/** TLS 1.2 with pre-shared keys instead of certificates. */
+export interface PskConfig {
+  /** What the broker tells clients, of which most make nothing. */
+  readonly hint: string
+  readonly file: FileSetting
+  readonly ciphers?: { readonly value: string; readonly at: Location }
+}
+
+/** A CA's certificate and key. */
+export interface AuthorityFiles {
+  readonly certificate: string
+  readonly key: string
+  readonly at?: Location
+}
+
+/** `#!enrolment_listener`. */
+export interface EnrolmentConfig {
+  readonly port: number
+  /** Absent: every address of this machine. */
+  readonly host?: string
+  readonly ca: AuthorityFiles
+  readonly at?: Location
+}
+
+/** `#!tls_dns_list`. */
+export interface OwnCertificateConfig {
+  /** Host names and addresses as they are written. */
+  readonly names: readonly string[]
+  readonly ca: AuthorityFiles
+  readonly certificate: string
+  readonly key: string
+  readonly at?: Location
 }
 
 export type Bind =
@@ -62,7 +114,16 @@ export type Bind =
   | { readonly kind: 'unix'; readonly path: string }
 
 /** Where the username of a connection comes from. */
-export type UsernameSource = 'from-connect' | 'from-common-name' | 'from-subject'
+export type UsernameSource =
+  | 'from-connect'
+  | 'from-common-name'
+  | 'from-subject'
+  | 'from-san-dns'
+  | 'from-san-uri'
+  | 'from-san-email'
+  | 'from-serial'
+  | 'from-fingerprint'
+  | 'from-psk-identity'
 
 export interface ListenerConfig {
   /** The `listener` (or `port`) line; absent for the listener of local only mode. */
@@ -72,9 +133,13 @@ export interface ListenerConfig {
   readonly bind: Bind
   readonly socketDomain?: 'ipv4' | 'ipv6'
   readonly tls?: TlsConfig
+  /** Never beside `tls`. */
+  readonly psk?: PskConfig
   readonly security: SecurityConfig
   readonly username: UsernameSource
   readonly useUsernameAsClientId: boolean
+  /** `#!clientid_must_match`: the client id is the common name of the certificate, or has it behind a colon. Absent: it may be any. */
+  readonly clientIdMustMatch?: 'cn' | '*:cn'
   /** -1: no limit. Counted when a connection is accepted, before TLS. */
   readonly maxConnections: number
   /** From a client. */
@@ -115,9 +180,24 @@ export interface DeliveryConfig {
   readonly persistentClientExpiration?: number
   /** Seconds; 0: no $SYS topics. */
   readonly sysInterval: number
+  /** `#!acl_subscribe_check`: what becomes of a subscription of which nothing may be delivered. */
+  readonly aclSubscribeCheck: 'strict' | 'warn' | 'off'
+  /** `#!acknowledge`: what a client is told waits for the store, or not. */
+  readonly acknowledge: 'stored' | 'received'
 }
 
-export type StoreConfig = { readonly kind: 'memory' } | { readonly kind: 'redis'; readonly url: string; readonly at?: Location }
+/** `file`: `persistence_file` in `persistence_location`; the store lies beside it. */
+export type StoreConfig =
+  | { readonly kind: 'memory' }
+  | { readonly kind: 'disk'; readonly file: string; readonly at?: Location }
+  | { readonly kind: 'redis'; readonly url: string; readonly at?: Location }
+
+/** When `persistence_file` is written, but for SIGUSR1 and the end. */
+export interface AutosaveConfig {
+  /** Seconds, or changes; 0: never. */
+  readonly interval: number
+  readonly onChanges: boolean
+}
 
 export interface Config {
   /** The main file as given to `-c`; absent when started without one. */
@@ -136,7 +216,30 @@ export interface Config {
   readonly clientIdPrefixes?: string
   /** `#!password_file_lines`: a bad line stops the start as in Mosquitto 2.1, or is skipped as in 2.0. */
   readonly passwordFileLines: 'strict' | 'lenient'
+  /** `#!watch_files`: files that change are read again by themselves. */
+  readonly watchFiles: boolean
+  /** `#!expiry_warning`: days; 0: nothing is said. */
+  readonly expiryWarning: number
+  /** `#!acl_shadow`: an ACL file that is asked beside each listener's own, to no effect but for the log. */
+  readonly aclShadow?: NamedFile
+  /** `#!enrolment_ca`: the CA that signs for this broker. */
+  readonly enrolmentCa?: AuthorityFiles
+  /** `#!enrolment_listener`. */
+  readonly enrolment?: EnrolmentConfig
+  /** `#!tls_dns_list`, with a CA: the certificate that the broker makes for itself. */
+  readonly ownCertificate?: OwnCertificateConfig
   readonly limits: LimitsConfig
   readonly delivery: DeliveryConfig
   readonly store: StoreConfig
+  readonly autosave: AutosaveConfig
+  readonly adminSocket: AdminSocketConfig
+}
+
+/** `#!admin_socket`. */
+export interface AdminSocketConfig {
+  /** As it is set; absent: it follows `pid_file` or the store. */
+  readonly written?: string
+  /** Absent: there is none. */
+  readonly path?: string
+  readonly at?: Location
 }

@@ -4,13 +4,14 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
-import type { ClientCertificate, Connection, Peer } from '../auth/identity.js'
+import type { ClientCertificate, Connection, Peer, PskIdentity } from '../auth/identity.js'
 import type { ListenerConfig } from '../config/types.js'
 import { systemCode } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { handshakeFault, handshakeFaults } from './handshake-fault.js'
 import type { HandshakeGate, Leave } from './handshake-gate.js'
 import { judgePeer, recheckPeer } from './peer.js'
+import { pskFault, pskIdentityOf, recheckPsk } from './psk.js'
 import type { TlsMaterial } from './tls.js'
 
 /** What an arrival needs of its listener. */
@@ -35,6 +36,12 @@ interface Refusal {
   readonly words: string
   readonly subject?: string
   readonly issuer?: string
+}
+
+/** What the handshake has shown of the client. */
+interface Proof {
+  readonly certificate?: ClientCertificate | undefined
+  readonly psk?: PskIdentity | undefined
 }
 
 // The first byte of every TLS connection: a record of type handshake [RFC 8446, 5.1]. No MQTT packet begins a connection with it.
@@ -66,7 +73,11 @@ export class Arrival {
   /** Starts the handshake as soon as there is a place for it. */
   beginTls(server: TlsServer, material: TlsMaterial): void {
     this.#material = material
-    const leave = this.#reception.gate.enter(this.#peer.remoteAddress, () => server.emit('connection', this.#socket))
+    const leave = this.#reception.gate.enter(
+      this.#peer.remoteAddress,
+      () => server.emit('connection', this.#socket),
+      () => this.#timedOut()
+    )
     if (leave === undefined) this.#refuse(handshakeFaults.noPlace)
     else if (this.#stage === 'done') leave()
     else this.#leave = leave
@@ -74,22 +85,26 @@ export class Arrival {
 
   /** The handshake is complete. */
   secured(stream: TLSSocket): void {
-    stream.on('error', error => this.failed(error))
+    stream.on('error', error => this.failed(error, stream))
     if (this.#stage !== 'handshake') {
       stream.destroy()
       return
     }
     this.#freePlace()
     if (this.#material === undefined) throw new TypeError('handshake without beginTls')
+    const psk = pskIdentityOf(stream)
+    const fault = recheckPsk(psk, this.#material)
     const verdict = judgePeer(stream, this.#material, this.#reception.now())
-    if (verdict.ok) this.#awaitFirstByte(stream, verdict.certificate)
+    if (fault !== undefined) this.#refuse(fault)
+    else if (verdict.ok) this.#awaitFirstByte(stream, { certificate: verdict.certificate, psk })
     else this.#refuse(verdict)
   }
 
   /** The handshake failed, or the peer gave up behind it: a TLS 1.3 client may check our certificate after we are done. */
-  failed(error: Error): void {
+  failed(error: Error, stream: TLSSocket): void {
     const isAlert = systemCode(error)?.startsWith('ERR_SSL_') === true
-    if (this.#stage === 'handshake' || isAlert) this.#refuse(handshakeFault(error))
+    const fault = this.#stage === 'handshake' && isAlert ? pskFault(stream) : undefined
+    if (this.#stage === 'handshake' || isAlert) this.#refuse(fault ?? handshakeFault(error))
   }
 
   /** The listener closes. */
@@ -98,7 +113,7 @@ export class Arrival {
     this.#socket.destroy()
   }
 
-  #awaitFirstByte(stream: Socket, certificate?: ClientCertificate): void {
+  #awaitFirstByte(stream: Socket, proof: Proof = {}): void {
     this.#stage = 'silent'
     const onReadable = (): void => {
       // Null announces the end; having asked for data is what lets the stream report it.
@@ -109,31 +124,38 @@ export class Arrival {
         this.#refuseTls()
         return
       }
-      const objection = this.#objection(certificate)
+      const objection = this.#objection(proof)
       if (objection !== undefined) {
         this.#refuse(objection)
         return
       }
       this.#finish()
       stream.unshift(chunk)
-      this.#reception.handOver(stream, this.#describe(stream, certificate))
+      this.#reception.handOver(stream, this.#describe(stream, proof))
     }
     stream.on('readable', onReadable)
   }
 
   /** Whoever looks after open connections at a reload does not know of this one yet: what has changed since counts here. */
-  #objection(certificate: ClientCertificate | undefined): Refusal | undefined {
+  #objection({ certificate, psk }: Proof): Refusal | undefined {
     const { material } = this.#reception
     if (material === this.#material) return undefined
     if (material === undefined || this.#material === undefined) return handshakeFaults.changed
+    const fault = recheckPsk(psk, material)
+    if (fault !== undefined) return fault
     const verdict = recheckPeer(certificate, material, this.#reception.now())
     return verdict.ok ? undefined : verdict
   }
 
-  #describe(stream: Socket, certificate: ClientCertificate | undefined): Connection {
+  #describe(stream: Socket, { certificate, psk }: Proof): Connection {
     const connection = { listener: this.#reception.config, ...this.#peer }
     if (!isTls(stream)) return Object.freeze(connection)
-    const tls = { version: stream.getProtocol() ?? '', cipher: stream.getCipher().name, ...(certificate && { certificate }) }
+    const tls = {
+      version: stream.getProtocol() ?? '',
+      cipher: stream.getCipher().name,
+      ...(certificate && { certificate }),
+      ...(psk && { psk })
+    }
     return Object.freeze({ ...connection, tls: Object.freeze(tls) })
   }
 

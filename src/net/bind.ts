@@ -2,12 +2,13 @@
 // with its IPv4 address; none stays open when one of them fails.
 
 import { lookup } from 'node:dns/promises'
-import { chmod, lstat, unlink } from 'node:fs/promises'
-import { connect, createServer, isIP, type ListenOptions, type Server, type Socket } from 'node:net'
-import { isMainThread } from 'node:worker_threads'
+import { stat } from 'node:fs/promises'
+import { createServer, isIP, type ListenOptions, type Server, type Socket } from 'node:net'
+import { dirname } from 'node:path'
 import type { ListenerConfig } from '../config/types.js'
 import { BrokerError, type ErrorCode, systemCode, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
+import { bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
 
 /** Where a listener really listens. */
 export type BoundAddress =
@@ -147,60 +148,36 @@ function bindError(error: unknown, config: ListenerConfig, log: Log): BrokerErro
   return new BrokerError(code, systemReason(error), config.at, { cause: error })
 }
 
-// sockaddr_un holds 108 bytes with the NUL at the end.
-const maxPathLength = 107
+/** Mosquitto creates its socket for owner and group alone. */
+const socketMode = 0o770
 
 async function bindUnix(path: string, config: ListenerConfig, log: Log, onSocket: (socket: Socket) => void): Promise<BoundSocket> {
-  if (Buffer.byteLength(path) > maxPathLength) {
+  if (isPathTooLong(path)) {
     throw new BrokerError('ERR_LISTEN_ADDRESS', `Path to unix socket is too long "${path}"`, config.at)
   }
-  await removeStale(path, config)
+  await makeRoom(path, config)
   log.write('openingUnix', { path })
   try {
-    return { server: await listenPrivately(path, log, onSocket), address: { family: 'unix', path } }
-  } catch (error) {
+    return { server: await bindWithMode(path, socketMode, () => listen({ path }, log, onSocket)), address: { family: 'unix', path } }
+  } catch (cause) {
+    const error = await unixError(cause, path)
     const { code } = bindError(error, config, log)
-    throw new BrokerError(code, `Unable to open unix socket "${path}": ${systemReason(error)}`, config.at, { cause: error })
+    throw new BrokerError(code, `Unable to open unix socket "${path}": ${systemReason(error)}`, config.at, { cause })
   }
 }
 
-/** Mosquitto creates its socket for owner and group alone. */
-async function listenPrivately(path: string, log: Log, onSocket: (socket: Socket) => void): Promise<Server> {
-  if (!isMainThread) {
-    // The mask belongs to the process: a worker may not change it.
-    const server = await listen({ path }, log, onSocket)
-    await chmod(path, 0o770)
-    return server
-  }
-  const previous = process.umask(0o007)
-  try {
-    // Not awaited with the mask on: Node binds a Unix socket inside the call, only the event comes later.
-    return listen({ path }, log, onSocket)
-  } finally {
-    process.umask(previous)
-  }
+// libuv says EACCES for a folder that is not there.
+async function unixError(error: unknown, path: string): Promise<unknown> {
+  if (systemCode(error) !== 'EACCES') return error
+  return stat(dirname(path)).then(
+    () => error,
+    (missing: unknown) => missing
+  )
 }
 
-async function removeStale(path: string, config: ListenerConfig): Promise<void> {
-  const found = await lstat(path).catch(() => undefined)
-  if (found === undefined) return
-  if (!found.isSocket()) {
-    throw new BrokerError('ERR_LISTEN_ADDRESS_IN_USE', `Unable to open unix socket "${path}": there is a file of that name`, config.at)
-  }
-  if (await answers(path)) {
-    throw new BrokerError('ERR_LISTEN_ADDRESS_IN_USE', `Unable to open unix socket "${path}": Address already in use`, config.at)
-  }
-  await unlink(path)
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise(resolve => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    // Anything but a refusal (no permission, too many waiting) means that somebody may be there.
-    socket.once('error', error => resolve(systemCode(error) !== 'ECONNREFUSED'))
-  })
+async function makeRoom(path: string, config: ListenerConfig): Promise<void> {
+  const obstacle = await removeStale(path)
+  if (obstacle === undefined) return
+  const why = obstacle === 'file' ? 'there is a file of that name' : 'Address already in use'
+  throw new BrokerError('ERR_LISTEN_ADDRESS_IN_USE', `Unable to open unix socket "${path}": ${why}`, config.at)
 }

@@ -13,6 +13,8 @@ export type HandshakeReason =
   | 'closed'
   | 'timeout'
   | 'no-place'
+  | 'unknown-psk'
+  | 'wrong-psk'
   | 'listener-changed'
   | 'handshake-error'
 

@@ -1,11 +1,22 @@
 // Lets a bounded number of TLS handshakes run at a time. Whoever comes beyond that waits, because clients that are turned away come
 // straight back; established connections get their turns in between. No address may take more than a quarter of the places, running
-// or waiting, so that one flooding machine can't keep all others out.
+// or waiting, so that one flooding machine can't keep all others out; and when several have filled all places with handshakes that don't
+// come to an end, the oldest of them give up theirs to whoever comes from an address with fewer.
 
 interface Queue {
   running: number
   readonly waiting: Set<() => void>
 }
+
+interface Running {
+  readonly queue: Queue
+  /** Milliseconds of `performance.now()`. */
+  readonly since: number
+  readonly giveUp: () => void
+}
+
+/** Milliseconds that a handshake has its place for certain: a slow client on a slow line needs less. */
+const defaultGrace = 5000
 
 /** Frees the place when the handshake is over or given up. A second call does nothing. */
 export type Leave = () => void
@@ -15,43 +26,51 @@ export class HandshakeGate {
   readonly #waitingPlaces: number
   /** By address, the one whose turn is next first. */
   readonly #queues = new Map<string, Queue>()
-  #running = 0
+  /** The oldest first. */
+  readonly #running = new Set<Running>()
   #waiting = 0
+  readonly #grace: number
+  #timer: NodeJS.Timeout | undefined
 
-  constructor(places = 256, waitingPlaces = 4096) {
+  constructor(places = 256, waitingPlaces = 4096, grace = defaultGrace) {
     this.#places = places
     this.#waitingPlaces = waitingPlaces
+    this.#grace = grace
   }
 
   /** Handshakes that run now. */
   get running(): number {
-    return this.#running
+    return this.#running.size
   }
 
-  /** Calls `start` now or when there is a place. Undefined: nobody more can wait. */
-  enter(address: string, start: () => void): Leave | undefined {
+  /**
+   * Calls `start` now or when there is a place. Undefined: nobody more can wait. `giveUp` is called when the place is needed for somebody
+   * else, and leaves.
+   */
+  enter(address: string, start: () => void, giveUp: () => void = () => {}): Leave | undefined {
     const queue = this.#queues.get(address) ?? { running: 0, waiting: new Set() }
     const mustWait = !this.#hasPlaceFor(queue)
-    if (mustWait && (this.#waiting >= this.#waitingPlaces || queue.waiting.size >= quarterOf(this.#waitingPlaces))) return undefined
+    if (mustWait && !this.#mayWait(queue)) return undefined
     this.#queues.set(address, queue)
-    let running = false
+    let running: Running | undefined
     let left = false
     const begin = (): void => {
-      running = true
+      running = { queue, since: performance.now(), giveUp }
       queue.running += 1
-      this.#running += 1
+      this.#running.add(running)
       start()
     }
     if (mustWait) {
       queue.waiting.add(begin)
       this.#waiting += 1
+      this.#makeRoomLater()
     } else begin()
     return () => {
       if (left) return
       left = true
-      if (running) {
+      if (running !== undefined) {
         queue.running -= 1
-        this.#running -= 1
+        this.#running.delete(running)
       } else if (queue.waiting.delete(begin)) this.#waiting -= 1
       if (queue.running === 0 && queue.waiting.size === 0) this.#queues.delete(address)
       this.#next()
@@ -59,22 +78,65 @@ export class HandshakeGate {
   }
 
   #hasPlaceFor(queue: Queue): boolean {
-    return this.#running < this.#places && queue.running < quarterOf(this.#places)
+    return this.#running.size < this.#places && queue.running < quarterOf(this.#places)
+  }
+
+  // The first of an address also when others have filled all places to wait, up to as many again.
+  #mayWait({ waiting }: Queue): boolean {
+    if (waiting.size === 0) return this.#waiting < 2 * this.#waitingPlaces
+    return this.#waiting < this.#waitingPlaces && waiting.size < quarterOf(this.#waitingPlaces)
+  }
+
+  // For those who wait although their address has less than its part.
+  #makeRoomLater(): void {
+    const [oldest] = this.#running
+    if (this.#timer !== undefined || oldest === undefined || this.#running.size < this.#places) return
+    const wait = oldest.since + this.#grace - performance.now()
+    this.#timer = setTimeout(() => this.#makeRoom(), Math.max(wait, shortestWait))
+    this.#timer.unref()
+  }
+
+  #makeRoom(): void {
+    this.#timer = undefined
+    const stale = performance.now() - this.#grace
+    for (const { queue, since, giveUp } of this.#running) {
+      if (since > stale || this.#running.size < this.#places) break
+      const poorer = this.#waitingWithLessThan(queue.running)
+      if (poorer === undefined) continue
+      // It begins first: the place that gets free is no other's.
+      this.#begin(poorer)
+      giveUp()
+    }
+    if (this.#waitingWithLessThan(quarterOf(this.#places)) !== undefined) this.#makeRoomLater()
+  }
+
+  // Two less at least, else they would take it from each other in turns.
+  #waitingWithLessThan(running: number): Queue | undefined {
+    for (const queue of this.#queues.values()) if (queue.waiting.size > 0 && queue.running + 1 < running) return queue
+    return undefined
+  }
+
+  #begin(queue: Queue): void {
+    const [begin] = queue.waiting
+    if (begin === undefined) return
+    queue.waiting.delete(begin)
+    this.#waiting -= 1
+    begin()
   }
 
   #next(): void {
     for (const [address, queue] of this.#queues) {
-      const [begin] = queue.waiting
-      if (begin === undefined || !this.#hasPlaceFor(queue)) continue
+      if (queue.waiting.size === 0 || !this.#hasPlaceFor(queue)) continue
       // To the end of the line of addresses: they take turns.
       this.#queues.delete(address)
       this.#queues.set(address, queue)
-      queue.waiting.delete(begin)
-      this.#waiting -= 1
-      begin()
+      this.#begin(queue)
       return
     }
   }
 }
+
+/** Between two looks for handshakes to give up, milliseconds. */
+const shortestWait = 100
 
 const quarterOf = (places: number): number => Math.max(1, Math.floor(places / 4))

@@ -53,18 +53,33 @@ export interface Listener {
   readonly connections: number
   /** New connections get this from now on. The addresses stay as they are. Material of an equal digest changes nothing, so that tickets stay good. */
   update(setup: ListenerSetup): void
+  /** Lets in who has come since the sockets were opened, and everybody from now on. */
+  begin(): void
+  /** Frees its ports for another listener; who is there stays. */
+  shut(): void
+  /** Opens all its sockets, or none: then with a BrokerError that names the line of the configuration. */
+  open(): Promise<void>
   /** Stops listening and drops what has not been handed over. */
   close(): Promise<void>
 }
 
-/** Opens all sockets of a listener, or none: then with a BrokerError that names the line of the configuration. */
-export async function openListener(setup: ListenerSetup, host: ListenerHost): Promise<Listener> {
+/** A listener whose sockets are open. Who comes waits until `begin`. Rejects as `open` does. */
+export async function bindListener(setup: ListenerSetup, host: ListenerHost): Promise<Listener> {
   const listener = new OpenListener(setup, host)
   await listener.open()
   return listener
 }
 
+/** The same, and it has begun. */
+export async function openListener(setup: ListenerSetup, host: ListenerHost): Promise<Listener> {
+  const listener = await bindListener(setup, host)
+  listener.begin()
+  return listener
+}
+
 const defaultPatience = 30_000
+/** How many may wait for the other listeners to be opened: as many as Node lets wait in the kernel. */
+const mostEarly = 511
 
 class OpenListener implements Listener, Reception {
   readonly log: Log
@@ -76,6 +91,8 @@ class OpenListener implements Listener, Reception {
   #setup: ListenerSetup
   #tls: TlsServer | undefined
   #connections = 0
+  /** Those that came before it began. */
+  #early: Socket[] | undefined = []
 
   constructor(setup: ListenerSetup, host: ListenerHost) {
     assertComplete(setup)
@@ -109,7 +126,18 @@ class OpenListener implements Listener, Reception {
   }
 
   async open(): Promise<void> {
-    this.#sockets = await bindSockets(this.config, this.log, socket => this.#accept(socket))
+    this.#sockets = await bindSockets(this.config, this.log, socket => this.#came(socket))
+  }
+
+  begin(): void {
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const socket of early) this.#accept(socket)
+  }
+
+  shut(): void {
+    closeSockets(this.#sockets)
+    this.#sockets = []
   }
 
   update(setup: ListenerSetup): void {
@@ -125,6 +153,8 @@ class OpenListener implements Listener, Reception {
 
   async close(): Promise<void> {
     closeSockets(this.#sockets)
+    for (const socket of this.#early ?? []) socket.destroy()
+    this.#early = undefined
     for (const arrival of this.#arrivals.values()) arrival.abandon()
   }
 
@@ -140,9 +170,15 @@ class OpenListener implements Listener, Reception {
     this.#host.onConnection(stream, connection)
   }
 
-  #accept(socket: Socket): void {
+  #came(socket: Socket): void {
     // Stays for the life of the socket: an error without a listener would end the process.
     socket.on('error', ignore)
+    if (this.#early === undefined) this.#accept(socket)
+    else if (this.#early.length < mostEarly) this.#early.push(socket)
+    else socket.destroy()
+  }
+
+  #accept(socket: Socket): void {
     const peer = this.#peerOf(socket)
     if (peer === undefined) {
       // Gone before we looked: there is nobody to name.
@@ -194,7 +230,7 @@ class OpenListener implements Listener, Reception {
       if (arrival === undefined) stream.destroy()
       else arrival.secured(stream)
     })
-    server.on('tlsClientError', (error, stream) => arrivalOf(stream)?.failed(error))
+    server.on('tlsClientError', (error, stream) => arrivalOf(stream)?.failed(error, stream))
     server.on('error', ignore)
     if (material.requireCertificate) keepPeerChains(server)
     if (this.#host.onKeylog !== undefined) server.on('keylog', line => this.#host.onKeylog?.(line))
@@ -204,7 +240,8 @@ class OpenListener implements Listener, Reception {
 
 /** Never plain MQTT where TLS is configured. */
 function assertComplete({ config, material }: ListenerSetup): void {
-  if ((config.tls === undefined) !== (material === undefined)) throw new TypeError('config.tls and material go together')
+  const isPlain = config.tls === undefined && config.psk === undefined
+  if (isPlain !== (material === undefined)) throw new TypeError('config.tls, or config.psk, and material go together')
 }
 
 const exceeds = (count: number, limit: number): boolean => limit > 0 && count > limit

@@ -1,16 +1,18 @@
-// Decides about the client certificate of a TLS connection, and says why not. Node's `authorized` is necessary and never enough: a
-// resumed session is looked at again, revocation is ours, and a missing certificate is a no whatever Node says.
+// Decides about the client certificate of a TLS connection, and says why not. Node's `authorized` is never enough: a resumed session is
+// looked at again, revocation is ours, and a missing certificate is a no whatever Node says. It is necessary, too, but where the dates of
+// the certificate are forgiven: then everything that Node would have looked at is looked at here.
 
 import { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
-import { clientCertificate } from '../auth/certificate.js'
+import { clientCertificate, dateOf } from '../auth/certificate.js'
 import { type BrokenChain, buildChain, type Certificate, type ChainFault, isSelfSigned, toCertificate } from '../auth/chain.js'
 import { formatName } from '../auth/distinguished-name.js'
 import type { ClientCertificate } from '../auth/identity.js'
-import { checkRevocation } from '../auth/revocation.js'
+import { type BrokenRule, brokenRule } from '../auth/path-rules.js'
+import { checkRevocation, type RevocationList } from '../auth/revocation.js'
 import { errorMessage } from '../errors.js'
 import { peerCertificate } from './peer-chain.js'
-import { dateOf, type TlsMaterial } from './tls.js'
+import type { TlsMaterial } from './tls.js'
 
 export type PeerReason =
   | 'no-certificate'
@@ -19,7 +21,9 @@ export type PeerReason =
   | 'not-yet-valid'
   | 'self-signed'
   | ChainFault
+  | BrokenRule['rule']
   | 'revoked'
+  | 'ca-revoked'
   | 'crl-missing'
   | 'crl-expired'
   | 'crl-not-yet-valid'
@@ -47,13 +51,33 @@ export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): 
   // Asked first and apart: Node calls a resumed TLS 1.3 session authorized even when its client never sent a certificate.
   if (x509 === undefined) return noCertificate
   return orUnreadable(() => {
+    const others = sentWith(x509)
+    // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is. OpenSSL's clients
+    // send the CA of their cafile along, which is no news where it is one of ours.
+    const isVerified = socket.authorized === true && !socket.isSessionReused()
+    const ours = others.flatMap(other => material.trust.find(other) ?? [])
+    if (isVerified && material.revocation === undefined && ours.length === others.length) {
+      // It has brought them itself: a reload may take them out of cafile.
+      const between = ours.filter(ca => !isSelfSigned(ca)).map(ca => ca.x509.raw)
+      return { ok: true, certificate: clientCertificate(x509, between) }
+    }
     const leaf = toCertificate(x509)
-    const sent = sentWith(x509).map(toCertificate)
-    if (socket.authorized !== true) return diagnose(leaf, sent, material, now, String(socket.authorizationError))
-    // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is.
-    const isSettled = !socket.isSessionReused() && material.revocation === undefined && sent.length === 0
-    return isSettled ? { ok: true, certificate: clientCertificate(x509) } : judgeCertificate(leaf, sent, material, now)
+    const sent = others.map(toCertificate)
+    if (socket.authorized !== true) {
+      const error = String(socket.authorizationError)
+      return isForgiven(error, leaf, material, now)
+        ? judgeCertificate(leaf, sent, material, now)
+        : diagnose(leaf, sent, material, now, error)
+    }
+    return judgeCertificate(leaf, sent, material, now)
   })
+}
+
+// Node names the last of several errors. The dates of the leaf come last but for the names and policies of its CAs, so that another name
+// means that something else is wrong for certain, and this one nothing: all the rest is asked by `judgeCertificate` [X509_verify_cert(3)].
+function isForgiven(error: string, leaf: Certificate, { peers }: TlsMaterial, now: Date): boolean {
+  const isDate = error === 'CERT_HAS_EXPIRED' || error === 'CERT_NOT_YET_VALID'
+  return peers.forgivesDates === true && isDate && checkDates(leaf, now) !== undefined
 }
 
 /**
@@ -70,6 +94,17 @@ export function recheckPeer(certificate: ClientCertificate | undefined, material
   })
 }
 
+/**
+ * When what a connection was let in by is to be looked at again, milliseconds since 1970: the earliest end of its certificate and of the
+ * CAs it may be of. What had ended before `since`, when it was last found to be good, says nothing. Undefined: nothing of that ends.
+ */
+export function nextLook({ notAfter }: ClientCertificate, { trust, intermediates, peers }: TlsMaterial, since: Date): number | undefined {
+  const ends = [...trust.certificates, ...intermediates.values()].map(({ fields }) => fields.notAfter).filter(end => end >= since)
+  if (!peers.forgivesDates) ends.push(notAfter)
+  // Good for the whole of its last moment.
+  return ends.length === 0 ? undefined : Math.min(...ends.map(Number)) + 1
+}
+
 /** Whatever OpenSSL lets through and we can't read is a no, never an exception. */
 function orUnreadable(judge: () => PeerVerdict): PeerVerdict {
   try {
@@ -82,13 +117,13 @@ function orUnreadable(judge: () => PeerVerdict): PeerVerdict {
 const noCertificate: PeerRefusal = { ok: false, reason: 'no-certificate', words: 'client did not send a certificate' }
 
 function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date): PeerVerdict {
-  const refusal = checkDates(leaf, now)
-  if (refusal !== undefined) return refusal
+  const outdated = checkDates(leaf, now)
+  if (outdated !== undefined && material.peers.forgivesDates === undefined) return outdated
   const chain = buildChain(leaf, [...sent, ...material.intermediates.values()], material.trust, now)
   if ('fault' in chain) return refuseChain(leaf, chain, material)
-  // A self-signed leaf that is itself in cafile is its own issuer.
-  const issuer = chain.path[1] ?? leaf
-  const revoked = checkAgainstLists(leaf, issuer, material, now)
+  const broken = outdated && brokenRule(chain.path)
+  if (broken !== undefined) return refuseRule(leaf, broken)
+  const revoked = checkAgainstLists(chain.path, material, now)
   if (revoked !== undefined) return revoked
   const intermediates = chain.path.slice(1, -1).map(certificate => remember(certificate, material))
   return { ok: true, certificate: clientCertificate(leaf.x509, intermediates) }
@@ -132,6 +167,10 @@ function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMateri
   }
 }
 
+function refuseRule(leaf: Certificate, { rule, by, words }: BrokenRule): PeerRefusal {
+  return refuse(rule, leaf, `${by === leaf ? 'certificate' : `the CA ${shown(by.fields.subject)}`} ${words}`)
+}
+
 function refuseStranger(leaf: Certificate, { trust }: TlsMaterial): PeerRefusal {
   if (isSelfSigned(leaf)) return refuse('self-signed', leaf, 'certificate is self-signed')
   const issuer = shown(leaf.fields.issuer)
@@ -139,19 +178,45 @@ function refuseStranger(leaf: Certificate, { trust }: TlsMaterial): PeerRefusal 
   return refuse('unknown-ca', leaf, `certificate is signed by an unknown CA: ${issuer}${namesake}`)
 }
 
-function checkAgainstLists(leaf: Certificate, issuer: Certificate, material: TlsMaterial, now: Date): PeerRefusal | undefined {
-  if (material.revocation === undefined) return undefined
-  const result = checkRevocation(material.revocation, leaf, issuer, now)
+// The leaf alone, as Mosquitto, or every certificate below the root.
+function checkAgainstLists(path: readonly Certificate[], material: TlsMaterial, now: Date): PeerRefusal | undefined {
+  const [leaf] = path
+  if (material.revocation === undefined || leaf === undefined) return undefined
+  const asked = material.peers.checksAuthorities ? path.slice(0, Math.max(1, path.length - 1)) : [leaf]
+  for (const [depth, certificate] of asked.entries()) {
+    // A self-signed leaf that is itself in cafile is its own issuer.
+    const refusal = checkAgainstList(certificate, path[depth + 1] ?? certificate, leaf, material.revocation, material, now)
+    if (refusal !== undefined) return refusal
+  }
+  return undefined
+}
+
+function checkAgainstList(
+  certificate: Certificate,
+  issuer: Certificate,
+  leaf: Certificate,
+  lists: readonly RevocationList[],
+  { peers }: TlsMaterial,
+  now: Date
+): PeerRefusal | undefined {
+  const isAuthority = certificate !== leaf
+  const result = checkRevocation(lists, certificate, issuer, now, { isAuthority, forgivesExpired: peers.forgivesExpiredLists === true })
   if (result.revoked === false) return undefined
   if (result.revoked === true) {
-    return refuse('revoked', leaf, `certificate is revoked (serial ${leaf.x509.serialNumber}, on ${dateOf(result.at)})`)
+    const what = isAuthority ? `the CA ${shown(certificate.fields.subject)}` : 'certificate'
+    const words = `${what} is revoked (serial ${certificate.x509.serialNumber}, on ${dateOf(result.at)})`
+    return refuse(isAuthority ? 'ca-revoked' : 'revoked', leaf, words)
   }
   const ca = shown(issuer.fields.subject)
   switch (result.why) {
     case 'missing':
       return refuse('crl-missing', leaf, `there is no CRL for ${ca}`)
     case 'expired':
-      return refuse('crl-expired', leaf, `the CRL of ${ca} expired on ${dateOf(result.date)}`)
+      return refuse(
+        'crl-expired',
+        leaf,
+        `the CRL of ${ca} expired on ${dateOf(result.date)}: until crlfile has a newer one, no client of that CA is let in`
+      )
     case 'not-yet-valid':
       return refuse('crl-not-yet-valid', leaf, `the CRL of ${ca} is not valid before ${dateOf(result.date)}`)
   }

@@ -2,20 +2,27 @@
 // before anything uses them. Each reading has ticket keys of its own, so that no session outlives the files it was judged by.
 
 import { constants, createHash, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createSecureContext, type SecureContextOptions, type TlsOptions } from 'node:tls'
 import { readReason } from '../account.js'
 import { readCertificate } from '../auth/certificate.js'
 import { type Certificate, TrustStore, toCertificate } from '../auth/chain.js'
-import { formatName } from '../auth/distinguished-name.js'
-import { parseRevocationList, type RevocationList } from '../auth/revocation.js'
-import type { FileSetting, TlsConfig } from '../config/types.js'
-import { type ErrorCode, errorMessage, type Location, type Problem, systemCode, systemReason } from '../errors.js'
+import type { PskEntries } from '../auth/psk-file.js'
+import type { RevocationList } from '../auth/revocation.js'
+import type { FileSetting, PeerRules, TlsConfig } from '../config/types.js'
+import { type ErrorCode, errorMessage, type Problem, systemCode, systemReason } from '../errors.js'
+import { FileReader } from '../files.js'
 import { isEncryptedKey, pemBlocks } from '../pem.js'
+import { worldReadable } from '../permissions.js'
+import { checkLists, readCrlfile } from './crl-file.js'
+import { type Report, sentence, warnAboutAuthorities, warnAboutCertificates } from './tls-warnings.js'
 
 export interface TlsMaterial {
   readonly requireCertificate: boolean
+  readonly peers: PeerRules
+  /** What certfile holds: the broker's own certificate first. */
+  readonly chain: readonly Certificate[]
   readonly trust: TrustStore
   /** Present with `crlfile`: then a leaf without a valid list of its issuer is refused. */
   readonly revocation?: readonly RevocationList[]
@@ -23,37 +30,54 @@ export interface TlsMaterial {
   readonly serverOptions: TlsOptions
   /** Equal for equal configuration and file contents. */
   readonly digest: string
+  /** Absent with pre-shared keys. */
+  readonly held?: HeldFiles
   /** Intermediate CAs that clients have proven themselves with; a resumed session brings the leaf alone. */
   readonly intermediates: Map<string, Certificate>
+  /** Present with `psk_hint`: the keys that stand for certificates. */
+  readonly psk?: PskEntries
 }
 
-type Report = (severity: Problem['severity'], code: ErrorCode, message: string, at: Location) => void
+/** What the files held, to be compared with what they hold at the next reading. */
+export interface HeldFiles {
+  readonly certfile: { readonly digest: string; readonly notAfter: Date }
+  /** A digest. */
+  readonly keyfile: string
+  /** Fingerprints of CAs. */
+  readonly cafile: readonly string[]
+  readonly capath: readonly string[]
+  readonly crlfile?: { readonly digest: string; readonly revoked: number }
+}
+
 /** Reports a file as unusable; returns what its reader then returns. */
 type Fail = (reason: string) => undefined
 
 /** Reads and checks all files that a TLS listener names. No material when one of them is unusable; warnings don't prevent it. */
 export async function readTlsMaterial(
   config: TlsConfig,
-  now = new Date()
+  now = new Date(),
+  files = new FileReader()
 ): Promise<{ readonly material?: TlsMaterial; readonly problems: readonly Problem[] }> {
   const problems: Problem[] = []
   const report: Report = (severity, code, message, at) => {
     problems.push({ severity, code, message, at })
   }
-  const certificates = await readCertfile(config.certfile, report)
-  const key = await readKeyfile(config.keyfile, report)
-  const authorities = await readAuthorities(config, report)
-  const lists = config.crlfile && (await readCrlfile(config.crlfile, report))
+  const certificates = await readCertfile(config.certfile, files, report)
+  const key = await readKeyfile(config.keyfile, files, report)
+  const { cafile, capath } = await readAuthorities(config, files, report)
+  const authorities = cafile && capath && [...cafile, ...capath]
+  const trust = new TrustStore(authorities ?? [])
+  const lists = config.crlfile && (await readCrlfile(config.crlfile, trust, files, report))
   const ciphers = cipherList(config, report)
   const [own] = certificates ?? []
   if (own !== undefined && key !== undefined && !own.checkPrivateKey(key.key)) {
     const message = `Server certificate/key are inconsistent. keyfile "${config.keyfile.path}" does not belong to certfile "${config.certfile.path}".`
     report('error', 'ERR_TLS_KEY_MISMATCH', message, config.keyfile.at)
   }
-  const trust = new TrustStore(authorities ?? [])
-  if (own !== undefined) warnAboutCertificate(own, trust, config.certfile, now, report)
-  if (authorities !== undefined) warnAboutAuthorities(config, authorities, report)
-  if (config.crlfile !== undefined && lists !== undefined) checkLists(lists, trust, config.crlfile, now, report)
+  const chain = (certificates ?? []).map(toCertificate)
+  warnAboutCertificates(chain, trust, config.certfile, now, report)
+  if (authorities !== undefined) warnAboutAuthorities(config, trust, now, report)
+  if (lists !== undefined) checkLists(lists, config, trust, now, report)
 
   if (certificates === undefined || own === undefined || key === undefined || hasError(problems)) return { problems }
   const context = secureContextOptions(config, certificates, key.pem, authorities ?? [], ciphers)
@@ -62,17 +86,28 @@ export async function readTlsMaterial(
     problems,
     material: {
       requireCertificate: config.requireCertificate,
+      peers: config.peers,
+      chain,
       trust,
-      ...(lists !== undefined && { revocation: lists.map(({ list }) => list) }),
+      ...(lists !== undefined && { revocation: lists }),
       serverOptions: serverOptions(context, config.requireCertificate),
       digest: digestOf(context, config, lists ?? []),
+      held: {
+        certfile: { digest: sha256(certificates.map(({ raw }) => raw)), notAfter: readCertificate(own.raw).notAfter },
+        keyfile: sha256([key.pem]),
+        cafile: fingerprints(cafile),
+        capath: fingerprints(capath),
+        ...(lists && {
+          crlfile: { digest: lists.map(({ digest }) => digest).join(), revoked: lists.reduce((sum, { size }) => sum + size, 0) }
+        })
+      },
       intermediates: new Map()
     }
   }
 }
 
 // OpenSSL's default as Mosquitto narrows it. The TLS 1.3 suites are OpenSSL's own default.
-const defaultCiphers = 'DEFAULT:!aNULL:!eNULL:!LOW:!EXPORT:!SSLv2:@STRENGTH'
+export const defaultCiphers = 'DEFAULT:!aNULL:!eNULL:!LOW:!EXPORT:!SSLv2:@STRENGTH'
 const defaultSuites = 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256'
 
 function secureContextOptions(
@@ -89,7 +124,7 @@ function secureContextOptions(
     ca: authorities.map(certificate => certificate.toString()),
     ciphers,
     minVersion: config.minVersion,
-    maxVersion: 'TLSv1.3',
+    maxVersion: config.maxVersion ?? 'TLSv1.3',
     honorCipherOrder: true,
     ecdhCurve: 'auto',
     dhparam: 'auto',
@@ -110,23 +145,34 @@ function serverOptions(context: SecureContextOptions, requireCertificate: boolea
   }
 }
 
-function digestOf({ cert, key, ca, ciphers }: SecureContextOptions, config: TlsConfig, lists: readonly LoadedList[]): string {
+function digestOf({ cert, key, ca, ciphers }: SecureContextOptions, config: TlsConfig, lists: readonly RevocationList[]): string {
   const hash = createHash('sha256')
-  hash.update(JSON.stringify([cert, String(key), ca, ciphers, config.minVersion, config.requireCertificate, config.crlfile !== undefined]))
-  for (const { der } of lists) hash.update(der)
+  const { minVersion, maxVersion, requireCertificate, crlfile, peers } = config
+  hash.update(JSON.stringify([cert, String(key), ca, ciphers, minVersion, maxVersion, requireCertificate, crlfile !== undefined, peers]))
+  for (const { digest } of lists) hash.update(digest)
   return hash.digest('hex')
 }
 
-async function readCertfile(setting: FileSetting, report: Report): Promise<X509Certificate[] | undefined> {
+function sha256(parts: readonly Buffer[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
+
+function fingerprints(certificates: readonly X509Certificate[] | undefined): readonly string[] {
+  return (certificates ?? []).map(({ fingerprint256 }) => fingerprint256)
+}
+
+async function readCertfile(setting: FileSetting, files: FileReader, report: Report): Promise<X509Certificate[] | undefined> {
   const fail: Fail = reason => {
     report('error', 'ERR_TLS_CERTIFICATE', `Unable to load server certificate "${setting.path}". Check certfile. ${reason}`, setting.at)
     return undefined
   }
-  const bytes = await readBytes(setting.path, fail)
+  const bytes = await readBytes(setting.path, files, fail)
   return bytes && parseCertificates(bytes, fail)
 }
 
-async function readKeyfile(setting: FileSetting, report: Report): Promise<{ key: KeyObject; pem: Buffer } | undefined> {
+async function readKeyfile(setting: FileSetting, files: FileReader, report: Report): Promise<{ key: KeyObject; pem: Buffer } | undefined> {
   const failAs =
     (code: ErrorCode): Fail =>
     reason => {
@@ -134,7 +180,7 @@ async function readKeyfile(setting: FileSetting, report: Report): Promise<{ key:
       return undefined
     }
   const fail = failAs('ERR_TLS_KEY')
-  const pem = await readBytes(setting.path, fail)
+  const pem = await readBytes(setting.path, files, fail)
   if (pem === undefined) return undefined
   const text = pem.toString('latin1')
   if (isEncryptedKey(text)) {
@@ -142,6 +188,13 @@ async function readKeyfile(setting: FileSetting, report: Report): Promise<{ key:
     return failAs('ERR_TLS_KEY_ENCRYPTED')(advice)
   }
   if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(text)) return fail('There is no PEM private key in it.')
+  // It may be replaced just now: then the next reading says it.
+  const mode = await stat(setting.path).then(
+    found => found.mode,
+    () => 0
+  )
+  const warning = worldReadable(setting.path, mode, setting.at)
+  if (warning) report(warning.severity, warning.code, warning.message, setting.at)
   try {
     return { key: createPrivateKey(pem), pem }
   } catch (error) {
@@ -149,110 +202,50 @@ async function readKeyfile(setting: FileSetting, report: Report): Promise<{ key:
   }
 }
 
-async function readAuthorities({ cafile, capath }: TlsConfig, report: Report): Promise<X509Certificate[] | undefined> {
-  const ofFile = cafile ? await readCafile(cafile, report) : []
-  const ofPath = capath ? await readCapath(capath, report) : []
-  return ofFile && ofPath && [...ofFile, ...ofPath]
+/** Absent: what should be there is not to be had. */
+interface Authorities {
+  readonly cafile: X509Certificate[] | undefined
+  readonly capath: X509Certificate[] | undefined
 }
 
-async function readCafile(setting: FileSetting, report: Report): Promise<X509Certificate[] | undefined> {
+async function readAuthorities({ cafile, capath }: TlsConfig, files: FileReader, report: Report): Promise<Authorities> {
+  return {
+    cafile: cafile ? await readCafile(cafile, files, report) : [],
+    capath: capath ? await readCapath(capath, files, report) : []
+  }
+}
+
+async function readCafile(setting: FileSetting, files: FileReader, report: Report): Promise<X509Certificate[] | undefined> {
   const fail: Fail = reason => {
     report('error', 'ERR_TLS_CA', `Unable to load CA certificates. Check cafile "${setting.path}". ${reason}`, setting.at)
     return undefined
   }
-  const bytes = await readBytes(setting.path, fail)
+  const bytes = await readBytes(setting.path, files, fail)
   return bytes && parseCertificates(bytes, fail)
 }
 
 /** A folder as `openssl rehash` leaves it: `xxxxxxxx.N`, mostly links. Other names are not looked at, as in OpenSSL. */
-async function readCapath(setting: FileSetting, report: Report): Promise<X509Certificate[] | undefined> {
-  const names = await readdir(setting.path).catch((error: unknown) => {
+async function readCapath(setting: FileSetting, files: FileReader, report: Report): Promise<X509Certificate[] | undefined> {
+  const names = await files.list(setting.path, isHashedName).catch((error: unknown) => {
     const message = `Unable to load CA certificates. Check capath "${setting.path}". ${sentence(systemReason(error))}`
     report('error', 'ERR_TLS_CA', message, setting.at)
     return undefined
   })
   if (names === undefined) return undefined
   const certificates: X509Certificate[] = []
-  for (const name of names.filter(name => /^[\da-f]{8}\.\d+$/.test(name)).sort()) {
+  for (const name of names.sort()) {
     const path = join(setting.path, name)
     const skip: Fail = reason => {
       report('warning', 'ERR_TLS_CA', `CA certificate "${path}" is left out. ${reason}`, setting.at)
       return undefined
     }
-    const bytes = await readBytes(path, skip)
+    const bytes = await readBytes(path, files, skip)
     certificates.push(...((bytes && parseCertificates(bytes, skip)) ?? []))
   }
   return certificates
 }
 
-interface LoadedList {
-  readonly list: RevocationList
-  readonly der: Buffer
-}
-
-async function readCrlfile(setting: FileSetting, report: Report): Promise<LoadedList[] | undefined> {
-  const fail: Fail = reason => {
-    report('error', 'ERR_TLS_CRL', `Unable to load certificate revocation file "${setting.path}". Check crlfile. ${reason}`, setting.at)
-    return undefined
-  }
-  const bytes = await readBytes(setting.path, fail)
-  if (bytes === undefined) return undefined
-  const blocks = readBlocks(bytes, /^X509 CRL$/, fail)
-  if (blocks === undefined) return undefined
-  if (blocks.length === 0) return fail(`There is no PEM revocation list in it.${derHint(bytes, 'crl')}`)
-  const lists: LoadedList[] = []
-  for (const block of blocks) {
-    const der = Buffer.from(block.replaceAll(/-----[^-]+-----/g, ''), 'base64')
-    try {
-      lists.push({ list: parseRevocationList(der), der })
-    } catch (error) {
-      return fail(sentence(`revocation list ${lists.length + 1} cannot be used: ${errorMessage(error)}`))
-    }
-  }
-  return lists
-}
-
-function checkLists(lists: readonly LoadedList[], trust: TrustStore, { path, at }: FileSetting, now: Date, report: Report): void {
-  for (const { list } of lists) {
-    const signers = trust.named(list.issuerKey)
-    if (signers.length === 0) {
-      report('warning', 'ERR_TLS_CRL', `The CRL of ${list.issuer} in crlfile "${path}" belongs to no CA in cafile or capath.`, at)
-    } else if (!signers.some(signer => list.isSignedBy(signer))) {
-      const message = `Unable to load certificate revocation file "${path}". Check crlfile. The CRL of ${list.issuer} is not signed by that CA.`
-      report('error', 'ERR_TLS_CRL', message, at)
-    }
-    if (list.nextUpdate !== undefined && list.nextUpdate < now) {
-      const message = `The CRL of ${list.issuer} in crlfile "${path}" expired on ${dateOf(list.nextUpdate)}: every client of that CA will be refused.`
-      report('warning', 'ERR_TLS_CRL', message, at)
-    }
-  }
-}
-
-function warnAboutCertificate(own: X509Certificate, trust: TrustStore, { path, at }: FileSetting, now: Date, report: Report): void {
-  const { subject, subjectKey, issuerKey, notBefore, notAfter } = readCertificate(own.raw)
-  const warn = (message: string): void => report('warning', 'ERR_TLS_CERTIFICATE', message, at)
-  if (notAfter < now) warn(`certfile "${path}" expired on ${dateOf(notAfter)}: clients will refuse it.`)
-  if (notBefore > now) warn(`certfile "${path}" is not valid before ${dateOf(notBefore)}: clients will refuse it.`)
-  if (own.subjectAltName === undefined) {
-    warn(`certfile "${path}" has no subjectAltName: OpenSSL clients go by its CN, most others refuse it.`)
-  }
-  // OpenSSL takes a certificate whose issuer bears its own name for a self-signed one.
-  if (subjectKey === issuerKey && trust.named(issuerKey).some(({ x509 }) => !x509.raw.equals(own.raw))) {
-    const message = `certfile "${path}" has the same subject as its CA (${formatName(subject)}): OpenSSL takes it for self-signed, so clients refuse it. Give the CA another subject.`
-    report('warning', 'ERR_TLS_SAME_SUBJECT', message, at)
-  }
-}
-
-function warnAboutAuthorities(config: TlsConfig, authorities: readonly X509Certificate[], report: Report): void {
-  if (authorities.length > 0) return
-  if (config.capath !== undefined) {
-    const message = `There is no certificate with a hashed name in capath "${config.capath.path}": run "openssl rehash" on it.`
-    report('warning', 'ERR_TLS_CA', message, config.capath.at)
-  }
-  if (config.requireCertificate) {
-    report('warning', 'ERR_TLS_CA', 'require_certificate is true, and there is no CA: every client will be refused.', config.certfile.at)
-  }
-}
+const isHashedName = (name: string): boolean => /^[\da-f]{8}\.\d+$/.test(name)
 
 /** Both lists in one, as Node wants them: TLS 1.3 suites alone would switch TLS 1.2 off, and the other way round. */
 function cipherList({ ciphers, ciphersTls13 }: TlsConfig, report: Report): string {
@@ -294,9 +287,9 @@ function isUsable(context: SecureContextOptions, { path, at }: FileSetting, repo
   }
 }
 
-async function readBytes(path: string, fail: Fail): Promise<Buffer | undefined> {
+async function readBytes(path: string, files: FileReader, fail: Fail): Promise<Buffer | undefined> {
   try {
-    return await readFile(path)
+    return await files.read(path)
   } catch (error) {
     return fail(sentence(readReason(error)))
   }
@@ -334,15 +327,6 @@ export function opensslReason(error: unknown): string {
   return reason ?? systemCode(error) ?? errorMessage(error)
 }
 
-/** The day, in UTC: `2026-01-02`. */
-export function dateOf(date: Date): string {
-  return date.toISOString().slice(0, 10)
-}
-
 function hasError(problems: readonly Problem[]): boolean {
   return problems.some(({ severity }) => severity === 'error')
-}
-
-function sentence(text: string): string {
-  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${text.endsWith('.') ? '' : '.'}`
 }

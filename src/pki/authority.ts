@@ -1,27 +1,23 @@
 // Makes certificates and revocation lists. Values in, values out: PEM text comes and goes, no file is touched, nothing is remembered.
 
-import { createPrivateKey, type KeyObject, X509Certificate as NodeCertificate, randomBytes, webcrypto } from 'node:crypto'
+import { X509Certificate as NodeCertificate, randomBytes, webcrypto } from 'node:crypto'
 import { BrokerError } from '../errors.js'
-import { isEncryptedKey } from '../pem.js'
+import { authorityKeyIdentifier, crlNumber, extensionsOf } from './extensions.js'
+import { keyTypeOf, parsePrivateKey, type SigningAlgorithm, signingAlgorithmOf } from './keys.js'
 import {
-  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
   Name,
   PemConverter,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
   X509CrlGenerator,
-  X509CrlReason
+  type X509CrlReason
 } from './library.js'
 import { type AlternativeName, checkCommonName, commonNameProblem } from './names.js'
-import { clockSkew, type Profile, type ProfileName, profiles } from './profiles.js'
+import { clockSkew, type ProfileName, profiles } from './profiles.js'
+import { withEntries } from './revocation-entries.js'
 
 /** The keys we make. `rsa` without a size is 3072 bit: 2048 is not for what lives beyond 2030 [NIST SP 800-57, part 1, table 4]. */
 export const keyTypes = {
@@ -43,14 +39,18 @@ export interface Authority {
   readonly signingAlgorithm: SigningAlgorithm
 }
 
-/** A new certificate and its private key. */
-export interface Issued {
+/** A new certificate. */
+export interface Certified {
   /** PEM. */
   readonly certificate: string
-  /** PEM, PKCS#8, without passphrase. */
-  readonly key: string
   /** Upper-case hexadecimal. */
   readonly serial: string
+}
+
+/** A new certificate and its private key. */
+export interface Issued extends Certified {
+  /** PEM, PKCS#8, without passphrase. */
+  readonly key: string
 }
 
 /** The subject in the order it is encoded: most general first. */
@@ -64,13 +64,15 @@ export interface Period {
 /** What a certificate is to hold, already decided. */
 export interface CertificateRequest {
   readonly profile: ProfileName
-  readonly subject: Subject
+  /** Encoded: taken over from an earlier certificate as it is. */
+  readonly subject: Subject | Name
   readonly names?: readonly AlternativeName[]
   readonly period: Period
   readonly key?: KeyType
 }
 
-interface Wish {
+/** What whoever asks for a certificate may choose. */
+export interface Wish {
   readonly key?: KeyType
   readonly days?: number
   readonly now?: Date
@@ -83,13 +85,7 @@ export interface Revocation {
   readonly reason: RevocationReason
 }
 
-export type RevocationReason = Exclude<keyof typeof X509CrlReason, 'unspecified' | 'removeFromCRL'>
-
-interface SigningAlgorithm {
-  readonly name: string
-  readonly hash?: string
-  readonly namedCurve?: string
-}
+export type RevocationReason = Exclude<keyof typeof X509CrlReason, 'removeFromCRL'>
 
 /** A new CA: self-signed, or under `issuer` when one is given. */
 export async function createAuthority(wish: Wish & { commonName: string }, issuer?: Authority): Promise<Issued> {
@@ -99,21 +95,25 @@ export async function createAuthority(wish: Wish & { commonName: string }, issue
 
 /** The broker's certificate. Its first name is its CN as well: some devices look there alone. */
 export async function issueServer(authority: Authority, wish: Wish & { names: readonly AlternativeName[] }): Promise<Issued> {
-  const [first] = wish.names
-  if (first === undefined) throw new BrokerError('ERR_PKI_INPUT', 'A broker certificate needs at least one host name or IP address.')
-  const usable = commonNameProblem(first.value) === undefined && !hasSameName([['CN', first.value]], authority)
-  const subject: Subject = [['CN', usable ? first.value : 'broker']]
-  return issueCertificate(authority, {
-    profile: 'server',
-    subject,
-    names: wish.names,
-    period: periodOf('server', wish, authority),
-    ...keyOf(wish)
-  })
+  return issueCertificate(authority, serverRequest(authority, wish))
 }
 
 /** A client's certificate; its CN is the username under `use_identity_as_username`. */
 export async function issueClient(authority: Authority, wish: Wish & { commonName: string }): Promise<Issued> {
+  return issueCertificate(authority, clientRequest(authority, wish))
+}
+
+/** What a broker's certificate holds. */
+export function serverRequest(authority: Authority, wish: Wish & { names: readonly AlternativeName[] }): CertificateRequest {
+  const [first] = wish.names
+  if (first === undefined) throw new BrokerError('ERR_PKI_INPUT', 'A broker certificate needs at least one host name or IP address.')
+  const usable = commonNameProblem(first.value) === undefined && !hasSameName([['CN', first.value]], authority)
+  const subject: Subject = [['CN', usable ? first.value : 'broker']]
+  return { profile: 'server', subject, names: wish.names, period: periodOf('server', wish, authority), ...keyOf(wish) }
+}
+
+/** What a client's certificate holds. */
+export function clientRequest(authority: Authority, wish: Wish & { commonName: string }): CertificateRequest {
   const subject: Subject = [['CN', checkCommonName(wish.commonName)]]
   if (hasSameName(subject, authority)) {
     const name = JSON.stringify(wish.commonName)
@@ -122,27 +122,41 @@ export async function issueClient(authority: Authority, wish: Wish & { commonNam
       `The CA itself is called ${name}: OpenSSL would take the certificate for self-signed. Choose another name.`
     )
   }
-  return issueCertificate(authority, { profile: 'client', subject, period: periodOf('client', wish, authority), ...keyOf(wish) })
+  return { profile: 'client', subject, period: periodOf('client', wish, authority), ...keyOf(wish) }
 }
 
 /** Makes a key and a certificate exactly as asked, self-signed without `issuer`. The functions above decide what may be asked. */
 export async function issueCertificate(issuer: Authority | undefined, request: CertificateRequest): Promise<Issued> {
   const algorithm = keyTypes[request.key ?? 'ec']
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
-  const subject = encodeName(request.subject)
+  const signer = issuer ?? { x509: undefined, signingKey: keys.privateKey, signingAlgorithm: algorithm }
+  return { ...(await certify(signer, request, keys.publicKey)), key: await exportKey(keys.privateKey) }
+}
+
+/** A certificate, exactly as asked, for a key that somebody else keeps. */
+export async function certify(
+  {
+    x509: issuer,
+    signingKey,
+    signingAlgorithm
+  }: Pick<Authority, 'signingKey' | 'signingAlgorithm'> & { x509: X509Certificate | undefined },
+  { profile, subject, names = [], period }: CertificateRequest,
+  publicKey: webcrypto.CryptoKey
+): Promise<Certified> {
+  const name = subject instanceof Name ? subject : encodeName(subject)
   const serial = randomSerial()
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serial,
-    subject,
-    issuer: issuer?.x509.subjectName ?? subject,
-    notBefore: request.period.notBefore,
-    notAfter: request.period.notAfter,
-    publicKey: keys.publicKey,
-    signingKey: issuer?.signingKey ?? keys.privateKey,
-    signingAlgorithm: issuer?.signingAlgorithm ?? algorithm,
-    extensions: await extensionsOf(request, keys.publicKey, issuer)
+    subject: name,
+    issuer: issuer?.subjectName ?? name,
+    notBefore: period.notBefore,
+    notAfter: period.notAfter,
+    publicKey,
+    signingKey,
+    signingAlgorithm,
+    extensions: await extensionsOf({ profile, names, hasSubject: name.toString() !== '', publicKey, issuer })
   })
-  return { certificate: `${certificate.toString('pem')}\n`, key: await exportKey(keys.privateKey), serial: serial.toUpperCase() }
+  return { certificate: `${certificate.toString('pem')}\n`, serial: serial.toUpperCase() }
 }
 
 /**
@@ -159,12 +173,11 @@ export async function issueCrl(
     nextUpdate,
     signingAlgorithm: authority.signingAlgorithm,
     signingKey: authority.signingKey,
-    // Always with a reason: the library writes an empty extension list otherwise, which RFC 5280 doesn't allow.
-    entries: revoked.map(({ serial, at, reason }) => ({ serialNumber: serial, revocationDate: at, reason: X509CrlReason[reason] })),
-    extensions: [await authorityKeyIdentifier(authority), crlNumber(thisUpdate)]
+    entries: [],
+    extensions: [await authorityKeyIdentifier(authority.x509), crlNumber(thisUpdate)]
   })
   // RFC 7468 calls it "X509 CRL", and OpenSSL reads nothing else; the library says "CRL".
-  return `${PemConverter.encode(crl.rawData, 'X509 CRL')}\n`
+  return `${PemConverter.encode(withEntries(Buffer.from(crl.rawData), revoked, authority), 'X509 CRL')}\n`
 }
 
 /** What `parseAuthority` reads. `files` are only for its messages. */
@@ -179,7 +192,7 @@ export interface AuthoritySource {
 export async function parseAuthority(source: AuthoritySource): Promise<Authority> {
   const files = source.files ?? { certificate: 'the CA certificate', key: 'the CA key' }
   const certificate = parseCertificate(source.certificate, files.certificate)
-  const key = parseKey(source, files.key)
+  const key = parsePrivateKey(source.key, source.passphrase, files.key)
   if (!certificate.checkPrivateKey(key)) {
     throw new BrokerError('ERR_TLS_KEY_MISMATCH', `${files.key} is not the key of ${files.certificate}.`)
   }
@@ -187,7 +200,11 @@ export async function parseAuthority(source: AuthoritySource): Promise<Authority
   if (!canSign(x509)) {
     throw new BrokerError('ERR_PKI_INPUT', `${files.certificate} is not a CA certificate: its uses don't include signing others.`)
   }
-  const signingAlgorithm = signingAlgorithmOf(key, files.key)
+  const signingAlgorithm = signingAlgorithmOf(key)
+  if (signingAlgorithm === undefined) {
+    const found = `${files.key} is a key of type ${keyTypeOf(key)}`
+    throw new BrokerError('ERR_PKI_INPUT', `${found}; RSA, EC P-256, P-384, P-521 and Ed25519 can sign.`)
+  }
   const signingKey = await webcrypto.subtle.importKey('pkcs8', key.export({ type: 'pkcs8', format: 'der' }), signingAlgorithm, false, [
     'sign'
   ])
@@ -202,17 +219,6 @@ function parseCertificate(pem: string, file: string): NodeCertificate {
   }
 }
 
-function parseKey({ key, passphrase }: AuthoritySource, file: string): KeyObject {
-  const encrypted = isEncryptedKey(key)
-  if (encrypted && passphrase === undefined) throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `${file} is protected by a passphrase.`)
-  try {
-    return createPrivateKey({ key, ...(passphrase === undefined ? {} : { passphrase }) })
-  } catch (cause) {
-    if (encrypted) throw new BrokerError('ERR_TLS_KEY_ENCRYPTED', `The passphrase does not open ${file}.`, undefined, { cause })
-    throw new BrokerError('ERR_PKI_INPUT', `${file} holds no private key that can be read.`, undefined, { cause })
-  }
-}
-
 function canSign(certificate: X509Certificate): boolean {
   const usage = certificate.getExtension(KeyUsagesExtension)
   return (
@@ -220,70 +226,8 @@ function canSign(certificate: X509Certificate): boolean {
   )
 }
 
-const curves: Readonly<Record<string, SigningAlgorithm>> = {
-  prime256v1: { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' },
-  secp384r1: { name: 'ECDSA', namedCurve: 'P-384', hash: 'SHA-384' },
-  secp521r1: { name: 'ECDSA', namedCurve: 'P-521', hash: 'SHA-512' }
-}
-
-function signingAlgorithmOf(key: KeyObject, file: string): SigningAlgorithm {
-  const { namedCurve = '' } = key.asymmetricKeyDetails ?? {}
-  const algorithm =
-    key.asymmetricKeyType === 'rsa'
-      ? { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
-      : key.asymmetricKeyType === 'ed25519'
-        ? { name: 'Ed25519' }
-        : curves[namedCurve]
-  if (algorithm !== undefined) return algorithm
-  const found = [key.asymmetricKeyType, namedCurve].filter(Boolean).join(' ')
-  throw new BrokerError('ERR_PKI_INPUT', `${file} is a key of type ${found}; RSA, EC P-256, P-384, P-521 and Ed25519 can sign.`)
-}
-
 async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
   return `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')}\n`
-}
-
-async function extensionsOf(
-  request: CertificateRequest,
-  publicKey: webcrypto.CryptoKey,
-  issuer: Authority | undefined
-): Promise<Extension[]> {
-  const profile: Profile = profiles[request.profile]
-  const { names = [] } = request
-  const extensions: Extension[] = [
-    // Critical for a CA, as RFC 5280, 4.2.1.9 wants it.
-    new BasicConstraintsExtension(profile.ca, undefined, profile.ca),
-    new KeyUsagesExtension(keyUsageBits(profile, request.key ?? 'ec'), true),
-    await SubjectKeyIdentifierExtension.create(publicKey)
-  ]
-  if (issuer !== undefined) extensions.push(await authorityKeyIdentifier(issuer))
-  if (profile.extendedKeyUsage.length > 0) {
-    extensions.push(new ExtendedKeyUsageExtension(profile.extendedKeyUsage.map(usage => ExtendedKeyUsage[usage])))
-  }
-  if (names.length > 0) {
-    // An empty subject makes the alternative name the only one, and critical [RFC 5280, 4.2.1.6].
-    extensions.push(new SubjectAlternativeNameExtension([...names], request.subject.length === 0))
-  }
-  return extensions
-}
-
-function keyUsageBits(profile: Profile, key: KeyType): number {
-  const usages = key === 'ec' ? profile.keyUsage : [...profile.keyUsage, ...profile.rsaKeyUsage]
-  return usages.reduce((bits, usage) => bits | KeyUsageFlags[usage], 0)
-}
-
-// The issuer's own identifier, if it has one: an adopted CA may have computed it in another way [RFC 5280, 4.2.1.1].
-async function authorityKeyIdentifier({ x509 }: Authority): Promise<Extension> {
-  const own = x509.getExtension(SubjectKeyIdentifierExtension)
-  return own === null ? AuthorityKeyIdentifierExtension.create(x509.publicKey) : new AuthorityKeyIdentifierExtension(own.keyId)
-}
-
-// An INTEGER of six octets: milliseconds since 1970 fit until the year 6429, and the first octet stays below 0x80.
-function crlNumber(at: Date): Extension {
-  const value = Buffer.alloc(8)
-  value.set([0x02, 6])
-  value.writeUIntBE(at.getTime(), 2, 6)
-  return new Extension('2.5.29.20', false, value)
 }
 
 // OpenSSL compares names without regard to case and to the kind of string.
@@ -309,7 +253,8 @@ function randomSerial(): string {
   return serial.some(octet => octet !== 0) ? serial.toString('hex') : randomSerial()
 }
 
-function periodOf(name: ProfileName, { days, now = new Date() }: Wish, issuer: Authority | undefined): Period {
+/** From when to when a certificate of a profile is valid; refused when that is more than the profile, or the CA, allows. */
+export function periodOf(name: ProfileName, { days, now = new Date() }: Wish, issuer: Authority | undefined): Period {
   const profile = profiles[name]
   const wanted = days ?? profile.days
   if (!Number.isInteger(wanted) || wanted < 1 || wanted > profile.maxDays) {

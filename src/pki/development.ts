@@ -3,7 +3,8 @@
 import type { X509Certificate } from 'node:crypto'
 import { hostname } from 'node:os'
 import { BrokerError } from '../errors.js'
-import { type Authority, createAuthority, type Issued, issueClient, issueServer, parseAuthority } from './authority.js'
+import { createAuthority, type Issued } from './authority.js'
+import { Ca } from './ca.js'
 import { type CertificatePaths, certificatePaths, existing, readFileBounded, writeIssued } from './files.js'
 import { type AlternativeName, parseAlternativeName } from './names.js'
 import { formatDate, isSignedBy, notAfter, parsePkiFile, subjectOf } from './x509.js'
@@ -45,19 +46,12 @@ export async function ensureDevelopmentCerts(dir: string, options: DevelopmentOp
   const made: string[] = []
   if (missing.has('ca')) made.push(...(await write(dir, 'ca', await createAuthority({ commonName: 'Mosquitero development CA' }))))
   if (missing.has('broker') || missing.has('client')) {
-    const authority = await readAuthority(dir, options.passphrase)
-    if (missing.has('broker')) made.push(...(await write(dir, 'broker', await issueServer(authority, { names: localNames() }))))
-    if (missing.has('client')) made.push(...(await write(dir, 'client', await issueClient(authority, { commonName: 'client' }))))
+    const ca = await Ca.open(certificatePaths(dir, 'ca'), options.passphrase)
+    if (missing.has('broker')) made.push(...(await write(dir, 'broker', await ca.issue({ profile: 'server', names: localNames() }))))
+    if (missing.has('client')) made.push(...(await write(dir, 'client', await ca.issue({ profile: 'client', commonName: 'client' }))))
   }
   const problems = made.length === 6 ? [] : await findProblems(dir, options.now ?? new Date())
   return { made, problems }
-}
-
-/** The CA of a folder, ready to sign. */
-export async function readAuthority(dir: string, passphrase?: string): Promise<Authority> {
-  const files = certificatePaths(dir, 'ca')
-  const [certificate, key] = [await readFileBounded(files.certificate), await readFileBounded(files.key)]
-  return parseAuthority({ certificate: certificate.toString('latin1'), key: key.toString('latin1'), passphrase, files })
 }
 
 async function write(dir: string, name: Name, issued: Issued): Promise<string[]> {

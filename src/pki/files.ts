@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, link, lstat, mkdir, open, unlink } from 'node:fs/promises'
+import { copyFile, type FileHandle, link, lstat, mkdir, open, rename, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { BrokerError, systemCode, systemReason } from '../errors.js'
 import type { Issued } from './authority.js'
@@ -44,7 +44,7 @@ export async function checkAbsent(paths: CertificatePaths): Promise<void> {
 }
 
 /** Writes a new certificate and its key: both or none. */
-export async function writeIssued(paths: CertificatePaths, issued: Issued): Promise<void> {
+export async function writeIssued(paths: CertificatePaths, issued: Pick<Issued, 'certificate' | 'key'>): Promise<void> {
   await checkAbsent(paths)
   await writeNew(paths.key, issued.key, 0o600)
   try {
@@ -56,13 +56,38 @@ export async function writeIssued(paths: CertificatePaths, issued: Issued): Prom
 }
 
 /** Writes a file that must not exist yet: in full under another name first, then linked, which fails when the name is taken. */
-export async function writeNew(file: string, text: string, mode: number): Promise<void> {
-  const temporary = join(dirname(file), `.${basename(file).slice(0, 32)}.${randomBytes(6).toString('hex')}.tmp`)
+export async function writeNew(file: string, text: string | Buffer, mode: number): Promise<void> {
   await makeFolder(dirname(file))
+  await writeBeside(file, text, mode, publish)
+}
+
+/** Writes a file in the place of the one that is there, if any: whoever reads it sees the old one or the new one, whole. */
+export async function replaceFile(file: string, text: string | Buffer, mode: number): Promise<void> {
+  await makeFolder(dirname(file))
+  await writeBeside(file, text, mode, rename)
+}
+
+/** Keeps what a name stands for under another name as well, which must be free. */
+export async function keepAs(file: string, other: string): Promise<void> {
+  try {
+    await publish(file, other)
+  } catch (cause) {
+    if (systemCode(cause) === 'EEXIST') throw existsError(other, cause)
+    throw new BrokerError('ERR_PKI_FILE', `Unable to write ${other}: ${systemReason(cause)}.`, { file: other }, { cause })
+  }
+}
+
+async function writeBeside(
+  file: string,
+  text: string | Buffer,
+  mode: number,
+  settle: (temporary: string, file: string) => Promise<void>
+): Promise<void> {
+  const temporary = join(dirname(file), `.${basename(file).slice(0, 32)}.${randomBytes(6).toString('hex')}.tmp`)
   try {
     try {
       await writeDurably(temporary, text, mode)
-      await publish(temporary, file)
+      await settle(temporary, file)
     } finally {
       await unlink(temporary).catch(() => undefined)
     }
@@ -73,17 +98,17 @@ export async function writeNew(file: string, text: string, mode: number): Promis
 }
 
 /** The bytes of a file that a person named. Pipes may be read too, but nothing without end. */
-export async function readFileBounded(file: string): Promise<Buffer> {
+export async function readFileBounded(file: string, limit = maxFileSize): Promise<Buffer> {
   try {
     const handle = await open(file, 'r')
     try {
       const chunks: Buffer[] = []
       let size = 0
-      for await (const chunk of handle.createReadStream({ autoClose: false, end: maxFileSize })) {
+      for await (const chunk of handle.createReadStream({ autoClose: false, end: limit })) {
         chunks.push(chunk)
         size += chunk.length
       }
-      if (size > maxFileSize) throw new Error('it is larger than 16 MB')
+      if (size > limit) throw new Error(`it is larger than ${limit >= 2 ** 20 ? `${limit / 2 ** 20} MB` : `${limit / 1024} KB`}`)
       return Buffer.concat(chunks)
     } finally {
       await handle.close()
@@ -95,16 +120,64 @@ export async function readFileBounded(file: string): Promise<Buffer> {
 
 async function makeFolder(dir: string): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true })
+    await makeFolders(dir)
   } catch (cause) {
     const reason = systemCode(cause) === 'EEXIST' ? 'a file of that name is in the way' : systemReason(cause)
     throw new BrokerError('ERR_PKI_FILE', `Unable to make the folder ${dir}: ${reason}.`, { file: dir }, { cause })
   }
 }
 
-async function writeDurably(file: string, text: string, mode: number): Promise<void> {
+// Node's own `recursive` never ends where a parent is there and says ENOENT all the same, as /proc does.
+async function makeFolders(dir: string): Promise<void> {
+  const missing: string[] = []
+  for (let folder = dir; !(await isFolder(folder)); folder = dirname(folder)) {
+    missing.push(folder)
+    if (dirname(folder) === folder) break
+  }
+  for (const folder of missing.reverse()) {
+    try {
+      await mkdir(folder)
+      await ownFolder(folder)
+    } catch (error) {
+      // Somebody else was faster.
+      if (systemCode(error) !== 'EEXIST' || !(await isFolder(folder))) throw error
+    }
+  }
+}
+
+async function ownFolder(folder: string): Promise<void> {
+  // Never a link that somebody has put in its place meanwhile.
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+  try {
+    await giveToOwner(handle, dirname(folder))
+  } finally {
+    await handle.close()
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory()
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false
+    throw error
+  }
+}
+
+/**
+ * What root makes in a folder of another account belongs to that account: a broker without privileges goes on with what an administrator's
+ * command has left it.
+ */
+async function giveToOwner(handle: FileHandle, dir: string): Promise<void> {
+  if (process.getuid?.() !== 0) return
+  const { uid, gid } = await stat(dir)
+  if (uid !== 0) await handle.chown(uid, gid)
+}
+
+async function writeDurably(file: string, text: string | Buffer, mode: number): Promise<void> {
   const handle = await open(file, 'wx', mode)
   try {
+    await giveToOwner(handle, dirname(file))
     await handle.writeFile(text)
     await handle.sync()
   } finally {

@@ -3,6 +3,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from 'node:crypto'
 import { BrokerError } from '../errors.js'
 import { isEncryptedKey, type PemBlock, pemBlocks } from '../pem.js'
+import { printable } from '../printable.js'
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsageExtension,
@@ -468,8 +469,4 @@ function attempt<Value>(read: () => Value): Value | undefined {
   } catch {
     return undefined
   }
-}
-
-function printable(line: string): string {
-  return line.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, character => `\\u{${character.codePointAt(0)?.toString(16)}}`)
 }

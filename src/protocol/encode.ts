@@ -81,9 +81,9 @@ export function encodeExplained(type: 4 | 5, packetId: number, reasonCode: numbe
   return packet
 }
 
-/** One code for each subscription of the SUBSCRIBE. */
-export function encodeSuback(version: Version, packetId: number, codes: readonly number[]): Buffer {
-  return encodeCodes(packetTypes.suback << 4, version, packetId, codes)
+/** One code for each subscription of the SUBSCRIBE. `properties`: without their length, for MQTT 5 alone. */
+export function encodeSuback(version: Version, packetId: number, codes: readonly number[], properties: Buffer = none): Buffer {
+  return encodeCodes(packetTypes.suback << 4, version, packetId, codes, properties)
 }
 
 /** MQTT 3 has no codes. */
@@ -91,11 +91,11 @@ export function encodeUnsuback(version: Version, packetId: number, codes: readon
   return encodeCodes(packetTypes.unsuback << 4, version, packetId, version === 5 ? codes : [])
 }
 
-function encodeCodes(head: number, version: Version, packetId: number, codes: readonly number[]): Buffer {
-  const length = 2 + (version === 5 ? 1 : 0) + codes.length
+function encodeCodes(head: number, version: Version, packetId: number, codes: readonly number[], properties: Buffer = none): Buffer {
+  const length = 2 + (version === 5 ? variableLength(properties.length) + properties.length : 0) + codes.length
   const packet = allocate(head, length)
   let at = writeUint16(packet, packet.length - length, packetId)
-  if (version === 5) packet[at++] = 0
+  if (version === 5) at = writeBytes(packet, writeVariable(packet, at, properties.length), properties)
   packet.set(codes, at)
   return packet
 }

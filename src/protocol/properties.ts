@@ -2,7 +2,7 @@
 // mqtt-packet's `properties`, which is what programs written for Aedes know.
 
 import { isTopicName } from '../topic.js'
-import { Reader, type Wrong } from './reader.js'
+import { isWellFormed, Reader, type Wrong } from './reader.js'
 import { variableLength, writeUint32, writeVariable } from './writer.js'
 
 /** Where a property may stand, in what clients send and in a will, as bits. */
@@ -294,13 +294,19 @@ function decodeValue(reader: Reader, kind: Exclude<Kind, 'pair'>): boolean | num
   }
 }
 
-/** The bytes without their length, in the order of the object; names that are no property and undefined values don't count. */
-export function encodeProperties(object: { readonly [Name in PropertyName]?: Properties[Name] | undefined }): Buffer {
+/**
+ * The bytes without their length, in the order of the object; names that are no property and undefined values don't count. A value that a
+ * receiver would not take is a TypeError, and so is, where `place` is given, a property that may not stand there.
+ */
+export function encodeProperties(object: { readonly [Name in PropertyName]?: Properties[Name] | undefined }, place?: Place): Buffer {
   const parts: Buffer[] = []
   for (const [name, value] of Object.entries(object)) {
     if (value === undefined || value === null || !isPropertyName(name)) continue
-    const { id, kind } = properties[name]
-    for (const one of kind === 'pair' ? pairsOf(value) : [value].flat()) parts.push(Buffer.of(id), encodeValue(name, kind, one))
+    const { id, kind, allowed } = properties[name]
+    if (place !== undefined && (allowed & place) === 0) throw new TypeError(`${name} is no property of this packet`)
+    // All others may be there once [MQTT5 2.2.2.2].
+    const values = kind === 'pair' ? pairsOf(value) : kind === 'varint' ? [value].flat() : [value]
+    for (const one of values) parts.push(Buffer.of(id), encodeValue(name, kind, one))
   }
   return Buffer.concat(parts)
 }
@@ -309,6 +315,7 @@ function encodeValue(name: PropertyName, kind: Kind, value: unknown): Buffer {
   const number = typeof value === 'boolean' ? Number(value) : value
   switch (kind) {
     case 'boolean':
+      return Buffer.of(numberBelow(name, number, 2))
     case 'byte':
       return Buffer.of(numberBelow(name, number, 0x100))
     case 'uint16':
@@ -325,27 +332,36 @@ function encodeValue(name: PropertyName, kind: Kind, value: unknown): Buffer {
       return bytes
     }
     case 'string':
+      return textField(name, value)
     case 'binary':
-      return field(name, value)
+      if (typeof value !== 'string' && !(value instanceof Uint8Array)) throw new TypeError(`${name} is a string or bytes`)
+      return field(name, Buffer.from(value))
     case 'pair':
       if (!Array.isArray(value)) throw new TypeError(`${name} is an object of strings`)
-      return Buffer.concat(value.map(text => field(name, text)))
+      return Buffer.concat(value.map(text => textField(name, text)))
   }
 }
 
 function pairsOf(value: unknown): [string, unknown][] {
-  if (typeof value !== 'object' || value === null) throw new TypeError('userProperties is an object of strings')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError('userProperties is an object of strings')
   return Object.entries(value).flatMap(([key, values]) => [values].flat().map((one): [string, unknown] => [key, one]))
 }
 
 function numberBelow(name: PropertyName, value: unknown, limit: number): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < limit) return value
-  throw new TypeError(`${name} is a whole number from 0 to ${limit - 1}`)
+  const property: Property = properties[name]
+  const least = property.positive === true ? 1 : 0
+  if (typeof value === 'number' && Number.isInteger(value) && value >= least && value < limit) return value
+  throw new TypeError(`${name} is a whole number from ${least} to ${limit - 1}`)
 }
 
-function field(name: PropertyName, value: unknown): Buffer {
-  if (typeof value !== 'string' && !(value instanceof Uint8Array)) throw new TypeError(`${name} is a string or bytes`)
-  const bytes = Buffer.from(value)
+function textField(name: PropertyName, value: unknown): Buffer {
+  if (typeof value !== 'string') throw new TypeError(`${name} is a string`)
+  if (!isWellFormed(value)) throw new TypeError(`${name} is text without control characters`)
+  if (name === 'responseTopic' && !isTopicName(value)) throw new TypeError(`${name} is a topic name`)
+  return field(name, Buffer.from(value))
+}
+
+function field(name: PropertyName, bytes: Buffer): Buffer {
   if (bytes.length > 0xffff) throw new TypeError(`${name} is at most 65535 bytes long`)
   return Buffer.concat([uint16(bytes.length), bytes])
 }

@@ -115,6 +115,14 @@ export function textKind(buffer: Buffer, start: number, end: number): TextKind {
   return 'ascii'
 }
 
+/** The same of text that did not come in bytes: a receiver may close its connection on any other [MQTT-1.5.4]. */
+export function isWellFormed(text: string): boolean {
+  if (/^[ -~]*$/.test(text)) return true
+  if (/\p{Surrogate}/u.test(text)) return false
+  const bytes = Buffer.from(text)
+  return textKind(bytes, 0, bytes.length) !== 'wrong'
+}
+
 function isText(buffer: Buffer, start: number, end: number): boolean {
   let at = start
   while (at < end) {

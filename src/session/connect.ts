@@ -2,12 +2,13 @@
 // the bytes Mosquitto would send, and everybody gets a line in the log.
 
 import { randomUUID } from 'node:crypto'
-import type { Admitted, Refusal as PolicyRefusal } from '../auth/policy.js'
+import type { Admitted, Refusal as PolicyRefusal, Refused } from '../auth/policy.js'
 import { errorMessage, errorOf } from '../errors.js'
 import { connackProperties, encodeConnack } from '../protocol/encode.js'
 import type { Connect, ConnectFault, SubscriptionRequest, Version } from '../protocol/packets.js'
 import { encodeProperties } from '../protocol/properties.js'
-import { reasonCodes } from '../protocol/reason-codes.js'
+import { isWellFormed } from '../protocol/reader.js'
+import { reasonCodes, returnCodes } from '../protocol/reason-codes.js'
 import type { Subscription } from '../storage.js'
 import { isControlTopic, isTopicName } from '../topic.js'
 import type { Connection } from './connection.js'
@@ -46,6 +47,7 @@ const refusals = {
   unavailable: { v3: 3, v5: 0x88, words: 'server unavailable', told: 'Server unavailable' },
   busy: { v3: 3, v5: 0x97, words: 'server busy' },
   'bad-credentials': { v3: 4, v5: 0x86, words: 'bad username or password', told: 'bad user name or password' },
+  'client-id': { v3: 2, v5: 0x85, words: 'client identifier not valid', told: 'identifier rejected' },
   'not-authorised': { v3: 5, v5: 0x87, words: 'not authorised', told: 'not authorized' }
 } as const satisfies Record<PolicyRefusal, Refusal> & Record<string, Refusal>
 
@@ -83,7 +85,7 @@ async function decide(connection: Connection, sent: Connect): Promise<Refusal | 
     if (connection.closed) return undefined
     // A reload while the password was hashed: what the old policy said counts no more.
     if (policy !== host.policyOf(connection.transport)) continue
-    if (!admission.ok) return refusals[admission.refusal]
+    if (!admission.ok) return refusalOf(admission)
     const refused = await askAuthenticate(connection, connect)
     if (refused !== undefined) return refused
     const finding = host.findSession(admission.identity.clientId)
@@ -97,6 +99,11 @@ async function decide(connection: Connection, sent: Connect): Promise<Refusal | 
     // From here to its CONNACK nothing waits: whoever comes with the same identifier comes before or after, never in between.
     return letIn(connection, connect, admission, sent.sessionExpiryInterval !== connect.sessionExpiryInterval, lost)
   }
+}
+
+// Strangers are told nothing; whoever has shown a certificate and another's client id is told by the log what it should have been.
+function refusalOf({ refusal, why }: Refused): Refusal {
+  return refusal === 'client-id' && why !== undefined ? { ...refusals[refusal], words: why } : refusals[refusal]
 }
 
 async function isFound({ host }: Connection, finding: Promise<void>): Promise<boolean> {
@@ -164,6 +171,7 @@ function letIn(
   connection.keepalive = isKeepaliveImposed ? maxKeepalive : connect.keepalive
   connection.begin(connect, opened.session)
   logConnected(connection, connect)
+  opened.session.resume(connection)
   host.registered(connection)
   // Whoever was told of it may have closed it.
   if (connection.closed) return undefined
@@ -171,7 +179,7 @@ function letIn(
   return undefined
 }
 
-function acknowledge(connection: Connection, connect: Connect, { session, isPresent, commit }: OpenedSession, imposed: Imposed): void {
+function acknowledge(connection: Connection, connect: Connect, { isPresent, commit }: OpenedSession, imposed: Imposed): void {
   const { host, version } = connection
   // MQTT 3.1 knows no session present.
   const present = isPresent && version !== 3
@@ -182,8 +190,7 @@ function acknowledge(connection: Connection, connect: Connect, { session, isPres
     connection.finish({ words: 'oversize packet' })
     return
   }
-  session.resume(connection)
-  connection.owe(connack, commit, () => {
+  connection.welcome(connack, commit, () => {
     host.log.write('connackSent', { clientId: connection.clientId, sessionPresent: present, code: 0 })
     host.events.connackSent(connection, present, 0, properties)
     if (connection.keepalive > 0) host.watch(connection, connection.lastInput + connection.keepalive * 1500)
@@ -220,7 +227,14 @@ function propertiesOf(connection: Connection, connect: Connect, { isKeepaliveImp
 export function refuseConnect(connection: Connection, { answer, words, detail }: ConnectFault): void {
   if (detail !== undefined) logConnectFault(connection, detail)
   if (answer !== undefined) sendRefusal(connection, answer.version, answer.code, {})
-  connection.finish({ words })
+  if (answer?.code === returnCodes.identifierRejected) connection.finish({ words, error: rejectedIdentifier() })
+  else connection.finish({ words })
+}
+
+// What embedders are told, as by Aedes.
+function rejectedIdentifier(): Error {
+  const errorCode = returnCodes.identifierRejected
+  return Object.assign(new Error(aedesWords[errorCode]), { errorCode })
 }
 
 function refuse(connection: Connection, refusal: Refusal): void {
@@ -317,6 +331,7 @@ function codesOf(error: Error | null): Partial<Refusal> {
 function redirection({ version }: Connection, error: Error | null): Partial<Refusal> {
   const serverReference: unknown = error === null ? undefined : Reflect.get(error, 'serverReference')
   if (error === null || version !== 5 || typeof serverReference !== 'string') return {}
+  if (!isWellFormed(serverReference) || Buffer.byteLength(serverReference) > 0xffff) return {}
   const v5 = Reflect.get(error, 'reasonCode') === reasonCodes.serverMoved ? reasonCodes.serverMoved : reasonCodes.useAnotherServer
   Object.assign(error, { reasonCode: v5 })
   return { v5, serverReference }

@@ -71,5 +71,12 @@ export function logEnd(connection: Connection): void {
   const { remoteAddress, remotePort } = transport
   const words = end?.words ?? 'connection closed by client'
   const name = clientId === '' ? '<unknown>' : clientId
-  host.log.write('clientDisconnected', { remoteAddress, remotePort, clientId: name, ...(words !== '' && { reason: words }) })
+  host.log.write('clientDisconnected', {
+    remoteAddress,
+    remotePort,
+    clientId: name,
+    ...(words !== '' && { reason: words }),
+    ...(end?.loss !== undefined && { loss: end.loss }),
+    ...(end?.why !== undefined && { why: end.why })
+  })
 }

@@ -2,11 +2,12 @@
 // gathers in its outbox. Whatever a client sends ends this connection at most.
 
 import type { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Connection as Transport } from '../auth/identity.js'
+import { hasSameRights, type Connection as Transport } from '../auth/identity.js'
 import type { Admitted } from '../auth/policy.js'
 import type { ListenerConfig } from '../config/types.js'
-import { errorMessage, systemCode, systemReason } from '../errors.js'
+import { errorMessage, errorOf, systemCode, systemReason } from '../errors.js'
 import type { Message, MessageSource } from '../message.js'
 import { faultOfFraming, longestConnect } from '../protocol/decode.js'
 import { encodeAcknowledgement, encodeDisconnect } from '../protocol/encode.js'
@@ -15,6 +16,7 @@ import { type Connect, packetTypes, type Version } from '../protocol/packets.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import { variableLength } from '../protocol/writer.js'
 import { listenerKey } from '../reload.js'
+import type { LossReason } from '../reload-report.js'
 import type { QueueEntry } from '../storage.js'
 import { handlePacket, refusePacket } from './dispatch.js'
 import type { ConnectionHost } from './host.js'
@@ -42,10 +44,15 @@ export interface End {
   readonly words: string
   /** For an MQTT 5 client; absent: none is sent. */
   readonly reasonCode?: number
+  /** What its DISCONNECT says beside the code, as bytes without their length. */
+  readonly properties?: Buffer
   /** It said goodbye, but not to its will. */
   readonly keepsWill?: true
   /** What embedders are told instead of these words. */
   readonly error?: Error
+  /** What a reload took from it, and that in words that tell more. */
+  readonly loss?: LossReason
+  readonly why?: string
   /** Refused for what it asked, before anybody looked at who it is. */
   readonly isStranger?: boolean
 }
@@ -73,6 +80,8 @@ export class Connection implements Receiver {
   session: Session | undefined
   /** Seconds, as the broker imposes it. */
   keepalive = 0
+  /** When its CONNECT was accepted, milliseconds since 1970. */
+  connectedAt = 0
   receiveMaximum = 65_535
   /** How many QoS 2 messages at a time it was told it may send; 0: no limit. */
   inboundMaximum = 0
@@ -80,6 +89,10 @@ export class Connection implements Receiver {
   /** Milliseconds of `performance.now()`: a clock that is set throws nobody out. */
   lastInput = performance.now()
   isReady = false
+  /** It was let in, and told so. */
+  hasConnack = false
+  /** And so were embedders. */
+  isAnnounced = false
   /** The topic that came last: the next is often the same. */
   lastTopic = ''
   #framing = new Framing()
@@ -111,14 +124,17 @@ export class Connection implements Receiver {
     this.#sender = new Sender(this, this.#outbox)
     this.#owed = new Owed(
       packet => this.send(packet),
-      () => this.#owedLess()
+      () => this.#owedLess(),
+      host.delivery.acknowledge === 'received'
     )
     if (host.connectTimeout > 0) this.#connectTimer = setTimeout(() => this.#connectTimedOut(), host.connectTimeout)
     host.stats.socketConnections += 1
     conn.on('error', error => this.#failed(error))
     conn.on('end', () => this.finish({ words: 'connection closed by client' }))
     conn.on('close', () => this.finish({ words: 'connection closed by client' }))
-    conn.on('data', (chunk: Buffer) => this.#received(chunk))
+    // A stream within the process may hand over what is written to it before `write` returns: who writes may listen afterwards.
+    if (conn instanceof Socket) conn.on('data', (chunk: Buffer) => this.#received(chunk))
+    else conn.on('data', (chunk: Buffer) => process.nextTick(this.#received, chunk))
   }
 
   get closed(): boolean {
@@ -135,7 +151,7 @@ export class Connection implements Receiver {
 
   /** Who publishes here, for messages that are kept. */
   get source(): MessageSource {
-    if (this.#source === undefined || this.#source.username !== this.admitted?.identity.username) this.#source = sourceOf(this)
+    if (this.#source === undefined || !hasSameRights(this.#source, this.admitted?.identity)) this.#source = sourceOf(this)
     return this.#source
   }
 
@@ -164,6 +180,7 @@ export class Connection implements Receiver {
     this.inboundMaximum = limits.maxInflightMessages
     this.aliases.limit(this.listener, connect.topicAliasMaximum)
     this.#framing.limit = limits.maxPacketSize
+    this.connectedAt = Date.now()
     this.state = 'connecting'
   }
 
@@ -172,6 +189,7 @@ export class Connection implements Receiver {
     if (this.state !== 'connecting') return
     this.state = 'active'
     this.isReady = true
+    this.hasConnack = true
     this.session?.pump()
   }
 
@@ -193,10 +211,13 @@ export class Connection implements Receiver {
   /** Goes on with a packet in a later turn; the next packet waits. */
   defer(work: () => void): void {
     this.hold()
-    this.host.turns.later(() => {
-      if (this.state !== 'closed') this.#guard(work)
-      this.release()
-    })
+    this.host.turns.later(() => this.goOn(work))
+  }
+
+  /** Goes on with the packet that `hold` was called for, then with the next. */
+  goOn(work: () => void): void {
+    if (this.state !== 'closed') this.#guard(work)
+    this.release()
   }
 
   /** Gives this packet an answer of its own: a DISCONNECT with the code for MQTT 5, then the end. */
@@ -250,8 +271,21 @@ export class Connection implements Receiver {
     this.hold()
   }
 
+  /** CONNACK. What was owed before follows it. */
+  welcome(connack: Buffer, commit: Commit | undefined, then: () => void): void {
+    this.#owed.open(connack, commit, then)
+  }
+
+  // What an embedder publishes when he is told of the client comes before its CONNACK is on its way.
   sendLive(message: Message, retain: boolean, subscriptionIdentifier: number, raw: RawPublish | undefined): void {
     if (this.isReady) this.#sender.sendLive(message, retain, subscriptionIdentifier, raw)
+    else if (this.state === 'connecting' && !this.#owed.isOpen) this.sendBehind(message, retain, subscriptionIdentifier)
+  }
+
+  /** QoS 0, behind CONNACK and all that is owed by now. */
+  sendBehind(message: Message, retain: boolean, subscriptionIdentifier: number): void {
+    message.keep()
+    this.owe(undefined, undefined, () => this.sendLive(message, retain, subscriptionIdentifier, undefined))
   }
 
   sendQueued(entry: QueueEntry): boolean {
@@ -294,14 +328,22 @@ export class Connection implements Receiver {
     this.#owed.cancel()
     if (connect !== undefined && version === 5 && end.reasonCode !== undefined) {
       this.disconnectReasonCode = end.reasonCode
-      this.send(encodeDisconnect(end.reasonCode))
-      if (host.isDebugging) host.log.write('disconnectSent', { clientId: this.clientId, reasonCode: end.reasonCode })
+      // Not before its CONNACK [MQTT-3.14.0-1].
+      if (this.state === 'active') this.#sendDisconnect(end.reasonCode, end.properties)
     }
     this.state = 'closed'
     this.#framing = new Framing()
     this.#endStream()
     if (session !== undefined) host.leaveSession(this, session, end.words === '' && end.keepsWill === undefined)
     host.closed(this)
+  }
+
+  #sendDisconnect(reasonCode: number, properties: Buffer | undefined): void {
+    const { host, clientId, maximumPacketSize = Number.POSITIVE_INFINITY } = this
+    const packet = encodeDisconnect(reasonCode, properties)
+    // Words are left out where the packet would be too large with them [MQTT-3.14.2-3].
+    this.send(packet.length > maximumPacketSize ? encodeDisconnect(reasonCode) : packet)
+    if (host.isDebugging) host.log.write('disconnectSent', { clientId, reasonCode })
   }
 
   #endStream(): void {
@@ -322,7 +364,7 @@ export class Connection implements Receiver {
     clearTimeout(this.#connectTimer)
   }
 
-  #received(chunk: Buffer): void {
+  readonly #received = (chunk: Buffer): void => {
     if (this.state === 'closed') return
     this.lastInput = performance.now()
     this.host.stats.bytesReceived += chunk.length
@@ -353,6 +395,7 @@ export class Connection implements Receiver {
   #handleAll(): void {
     const framing = this.#framing
     const { host } = this
+    if (!this.isAnnounced && this.state === 'active' && framing.buffered > 0) host.events.announce(this)
     let { effort } = host
     let count = 0
     while (this.#holds === 0 && this.state !== 'closed' && framing.next()) {
@@ -412,7 +455,7 @@ export class Connection implements Receiver {
   #failed(error: Error): void {
     const code = systemCode(error)
     const isGone = code === 'ECONNRESET' || code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === undefined
-    this.finish({ words: isGone ? 'connection closed by client' : `bad socket read/write: ${systemReason(error)}` })
+    this.finish({ words: isGone ? 'connection closed by client' : `bad socket read/write: ${systemReason(error)}`, error: errorOf(error) })
   }
 }
 
@@ -422,6 +465,11 @@ function sizeError({ oversize, limit }: Framing): Error {
 }
 
 function sourceOf({ clientId, admitted, transport }: Connection): MessageSource {
-  const username = admitted?.identity.username
-  return Object.freeze({ clientId, ...(username !== undefined && { username }), listener: listenerKey(transport.listener) })
+  const { username, certificate } = admitted?.identity ?? {}
+  return Object.freeze({
+    clientId,
+    ...(username !== undefined && { username }),
+    listener: listenerKey(transport.listener),
+    ...(certificate !== undefined && { certificate })
+  })
 }

@@ -12,6 +12,10 @@ export class Deque<Item> implements Iterable<Item> {
     return this.#items[this.#head]
   }
 
+  get last(): Item | undefined {
+    return this.size === 0 ? undefined : this.#items[this.#items.length - 1]
+  }
+
   push(item: Item): void {
     this.#items.push(item)
   }

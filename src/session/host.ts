@@ -1,11 +1,12 @@
 // What connections ask of the broker they belong to.
 
+import type { Decision } from '../auth/acl.js'
 import type { Connection as Transport } from '../auth/identity.js'
 import type { Admitted, Policy } from '../auth/policy.js'
 import type { Stats } from '../broker/stats.js'
 import type { ListenerConfig } from '../config/types.js'
 import type { Message } from '../message.js'
-import type { Connect, Publish, SubscriptionRequest } from '../protocol/packets.js'
+import type { Connect, Publish, Qos, SubscriptionRequest } from '../protocol/packets.js'
 import type { QueueEntry, Subscription } from '../storage.js'
 import type { Connection } from './connection.js'
 import type { Flusher } from './flusher.js'
@@ -35,8 +36,12 @@ export interface ConnectionHost extends SessionHost {
   openSession(connection: Connection, connect: Connect, admitted: Admitted): OpenedSession | 'too-many-clients' | 'unavailable'
   /** The connection of this session is gone. `isClean`: its client said goodbye, and its will is void. */
   leaveSession(connection: Connection, session: Session, isClean: boolean): void
-  /** To everybody who subscribed. */
-  route(message: Message, raw: RawPublish | undefined): Routing
+  /** To everybody who subscribed. `release`: what is forgotten in the same commit. */
+  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing
+  /** A message to very many is on its way over several turns, and others wait for it. */
+  readonly isRouting: boolean
+  /** Into the queue of this session alone; what has to be durable. */
+  enqueueAlone(session: Session, message: Message, qos: Qos, retain: boolean, subscriptionIdentifier: number): Commit | 'full' | undefined
   /** It was: for whoever listens beside the clients. */
   routed(message: Message, connection: Connection): void
   /** True: the session had no such subscription. */
@@ -45,8 +50,14 @@ export interface ConnectionHost extends SessionHost {
   /** Ends the connection when it is silent for too long; on the same clock as everything else. */
   watch(connection: Connection, deadline: number): void
   unwatch(connection: Connection): void
-  /** May another denial of this client and topic go into the log? */
-  sayDenied(connection: Connection, publish: DeniedPublish): void
+  /** May anything that matches this filter be delivered? */
+  mayReceive(session: Session, filter: string): Decision
+  /** Nothing may: for the log, and counted. */
+  deniedSubscription(session: Session, filter: string, decision: Decision): void
+  /** For the log, and counted. */
+  deniedPublish(session: Session, publish: DeniedPublish): void
+  /** It is not denied, and would be by the file of `#!acl_shadow`. */
+  shadowedPublish(session: Session, topic: string, shadow: Decision): void
   /** It has its session; CONNACK follows. */
   registered(connection: Connection): void
   closed(connection: Connection): void
@@ -76,18 +87,25 @@ export interface Routing {
   readonly isMatched: boolean
   /** What has to be durable before it is acknowledged. */
   readonly commit: Commit | undefined
+  /** Present: it takes several turns, or waits for another that does, and nothing is known before its end. */
+  readonly underWay: UnderWay | undefined
+}
+
+/** A message that is not routed yet. */
+export interface UnderWay {
+  /** To be set at once: called when it is. */
+  done: ((routing: Routing) => void) | undefined
+}
+
+/** A QoS 2 message of a stored session that its PUBREL lets go. */
+export interface Release {
+  readonly session: Session
+  readonly packetId: number
 }
 
 export interface DeniedPublish extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'payload'> {
   readonly topic: string
-  readonly denial: Denial
-}
-
-/** Why a publish goes nowhere. */
-export interface Denial {
-  /** A sentence. */
-  readonly why: string
-  readonly reason?: string
+  readonly decision: Decision
 }
 
 /** A PUBLISH with everything that a hook may change. */
@@ -125,7 +143,10 @@ export interface Events {
   /** Does anybody want to know what a SUBSCRIBE came to? */
   readonly wantsSubscribed: boolean
   connackSent(connection: Connection, sessionPresent: boolean, code: number, properties: Buffer | undefined): void
+  /** CONNACK is sent: `announce` is due, in a later turn if nothing comes before. */
   ready(connection: Connection): void
+  /** Before the first packet that comes behind CONNACK. Once. */
+  announce(connection: Connection): void
   /** The connection goes on. */
   clientError(connection: Connection, error: Error): void
   keepaliveTimeout(connection: Connection): void

@@ -1,6 +1,5 @@
 // PUBLISH from a client, and PUBREL that lets a QoS 2 message go: decided, routed, and acknowledged once what that promises is durable.
 
-import { explainDecision } from '../auth/acl.js'
 import { Message } from '../message.js'
 import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
 import { type Publish, packetTypes, type Qos } from '../protocol/packets.js'
@@ -8,7 +7,7 @@ import { encodeProperties } from '../protocol/properties.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import { isControlTopic, isTopicName } from '../topic.js'
 import type { Connection } from './connection.js'
-import type { Denial, PublishRequest } from './host.js'
+import type { PublishRequest, Routing, UnderWay } from './host.js'
 import type { Commit } from './ledger.js'
 import type { Held, RawPublish, Session } from './session.js'
 
@@ -70,14 +69,29 @@ export function handlePubrel(connection: Connection, packetId: number): void {
   const { session, host } = connection
   if (session === undefined) return
   const message = session.release(packetId)
-  let commit: Commit | undefined
-  if (message !== undefined) {
-    // In one commit with the queues it goes into.
-    if (session.isStored) commit = host.ledger.record({ kind: 'release', clientId: session.clientId, packetId })
-    commit = host.route(message, undefined).commit ?? commit
+  if (message === undefined) {
+    // It may have come by an earlier connection and be on its way now, or to the store.
+    if (session.isStored && host.isRouting) connection.defer(() => handlePubrel(connection, packetId))
+    else answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, session.isStored ? host.ledger.latest : undefined)
+    return
   }
-  answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, commit)
-  if (message !== undefined) published(connection, message)
+  const routing = host.route(message, undefined, session.isStored ? { session, packetId } : undefined)
+  if (routing.underWay === undefined) released(connection, packetId, message, routing)
+  else releaseLater(connection, packetId, message, routing.underWay)
+}
+
+function released(connection: Connection, packetId: number, message: Message, { commit }: Routing): void {
+  if (!connection.closed) answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, commit)
+  published(connection, message)
+}
+
+// The next packet waits.
+function releaseLater(connection: Connection, packetId: number, message: Message, underWay: UnderWay): void {
+  connection.hold()
+  underWay.done = routing => {
+    released(connection, packetId, message, routing)
+    connection.release()
+  }
 }
 
 function askHook(
@@ -88,17 +102,14 @@ function askHook(
 ): void {
   connection.hold()
   ask(connection, request, (error, edited) => {
-    if (!connection.closed) {
-      if (error !== null) {
-        connection.host.events.clientError(connection, error)
-        drop(connection, request, reasonCodes.notAuthorized, error.message)
-      } else if (isTopicName(edited.topic)) {
+    connection.goOn(() => {
+      if (error === null) {
         accept(connection, session, edited, edited.topic, undefined, request.qos)
-      } else {
-        drop(connection, request, reasonCodes.topicNameInvalid)
+        return
       }
-    }
-    connection.release()
+      connection.host.events.clientError(connection, error)
+      drop(connection, request, reasonCodes.notAuthorized, error.message)
+    })
   })
 }
 
@@ -119,12 +130,13 @@ function accept(
     drop(connection, { ...packet, qos }, reasonCodes.packetTooLarge)
     return
   }
-  const denial = denialOf(connection, session, topic)
-  if (denial !== undefined) {
-    host.sayDenied(connection, { ...packet, topic, denial })
+  const decision = host.mayWrite(session, topic)
+  if (!decision.allowed) {
+    host.deniedPublish(session, { ...packet, topic, decision })
     drop(connection, { ...packet, qos }, reasonCodes.notAuthorized)
     return
   }
+  if (decision.shadow !== undefined) host.shadowedPublish(session, topic, decision.shadow)
   if (host.isDebugging) host.log.write('publishReceived', fieldsOf(connection, packet, topic))
   // Without plugins nobody answers, and Mosquitto says no more than that it came.
   if (isControlTopic(topic)) {
@@ -137,15 +149,31 @@ function accept(
   }
   if (qos === 1 && session.held.size > 0) forgetHeld(connection, session, packet.packetId)
   const message = messageOf(connection, packet, topic)
-  const { isMatched, commit } = host.route(message, raw)
-  if (qos === 1) {
-    const reasonCode = isMatched || connection.version !== 5 ? reasonCodes.success : reasonCodes.noMatchingSubscribers
-    answer(connection, packetTypes.puback, packet.packetId, reasonCode, commit)
-  } else if (commit !== undefined) {
-    // Nobody is told, but reading stops for whoever is faster than the store.
-    connection.owe(undefined, commit)
+  const routing = host.route(message, raw)
+  if (routing.underWay === undefined) accepted(connection, qos, packet.packetId, message, routing)
+  else acceptLater(connection, qos, packet.packetId, message, routing.underWay)
+}
+
+function accepted(connection: Connection, qos: Qos, packetId: number, message: Message, { isMatched, commit }: Routing): void {
+  if (!connection.closed) {
+    if (qos === 1) {
+      const reasonCode = isMatched || connection.version !== 5 ? reasonCodes.success : reasonCodes.noMatchingSubscribers
+      answer(connection, packetTypes.puback, packetId, reasonCode, commit)
+    } else if (commit !== undefined) {
+      // Nobody is told, but reading stops for whoever is faster than the store.
+      connection.owe(undefined, commit)
+    }
   }
   published(connection, message)
+}
+
+// The next packet waits.
+function acceptLater(connection: Connection, qos: Qos, packetId: number, message: Message, underWay: UnderWay): void {
+  connection.hold()
+  underWay.done = routing => {
+    accepted(connection, qos, packetId, message, routing)
+    connection.release()
+  }
 }
 
 // Until PUBREL. The same identifier with another message means that one; the same message once more is a repetition [MQTT-4.3.3-2].
@@ -204,7 +232,7 @@ function drop(connection: Connection, { qos, packetId }: PublishRequest, reasonC
 
 // With a hook's words, as Aedes; Mosquitto has none of its own.
 function explain(connection: Connection, type: 4 | 5, packetId: number, reasonCode: number, reason: string): void {
-  const properties = encodeProperties({ reasonString: reason.slice(0, longestReason) })
+  const properties = encodeProperties({ reasonString: readable(reason.slice(0, longestReason)) })
   const packet = encodeExplained(type, packetId, reasonCode, properties)
   const { maximumPacketSize = Number.POSITIVE_INFINITY } = connection
   // Left out where the packet would be too large with it [MQTT-3.4.2-2, MQTT-3.5.2-2].
@@ -214,6 +242,11 @@ function explain(connection: Connection, type: 4 | 5, packetId: number, reasonCo
   }
   connection.owe(packet, undefined)
   if (connection.host.isDebugging) connection.logSent(names[type], packetId, reasonCode)
+}
+
+// A receiver may close its connection on anything else [MQTT-1.5.4].
+function readable(text: string): string {
+  return text.replace(/[\p{Control}\p{Surrogate}\p{Noncharacter_Code_Point}]/gu, ' ')
 }
 
 function answer(connection: Connection, type: 4 | 5 | 7, packetId: number, reasonCode: number, commit: Commit | undefined): void {
@@ -229,11 +262,6 @@ function published(connection: Connection, message: Message): void {
   if (ask === undefined) return
   connection.hold()
   ask(message, connection, () => connection.release())
-}
-
-function denialOf(connection: Connection, session: Session, topic: string): Denial | undefined {
-  const decision = connection.host.mayWrite(session, topic)
-  return decision.allowed ? undefined : { why: explainDecision(decision), reason: decision.reason }
 }
 
 function messageOf(connection: Connection, packet: PublishRequest, topic: string): Message {

@@ -10,6 +10,7 @@ import type { Message } from '../message.js'
 import { neverExpires, type Qos, type Version } from '../protocol/packets.js'
 import type { QueueEntry, SessionRecord, Store, StoredSession, StoredWill, Subscription } from '../storage.js'
 import { Deque } from './deque.js'
+import { Inflight } from './inflight.js'
 import type { EntryTaker, Ledger } from './ledger.js'
 import type { Turns } from './turns.js'
 
@@ -25,6 +26,10 @@ export interface SessionHost {
   readonly policyVersion: number
   mayRead(session: Session, topic: string): Decision
   mayWrite(session: Session, topic: string): Decision
+  /** It is not sent a message that it may not read: for the log, and counted. */
+  deniedDelivery(session: Session, message: Message, decision: Decision): void
+  /** It is, and the file of `#!acl_shadow` says that it may not. */
+  shadowedDelivery(session: Session, message: Message, shadow: Decision): void
   /** What the embedder's hook makes of a delivery; undefined: nothing is delivered. */
   readonly forward: ((session: Session, message: Message) => Message | undefined) | undefined
   /** The retained messages that a new subscription gets. */
@@ -78,8 +83,9 @@ export interface Held {
   repeats: number
 }
 
-/** As many entries of a stored queue are here, ahead of the window. */
-const lookahead = 500
+/** As many entries of a stored queue are here, ahead of the window, as long as the queue has no more than so many bytes. */
+const lookahead = 1000
+const lookaheadBytes = 1_048_576
 const pageSize = 200
 /** A store that could not be read is asked again after so many milliseconds. */
 const readPause = 1000
@@ -89,7 +95,12 @@ const maxPacketId = 65_535
 /** Packets between two looks at the clock. */
 const perLook = 32
 
+/** Sessions made so far. */
+let made = 0
+
 export class Session implements EntryTaker {
+  /** Later ones have higher numbers. */
+  readonly number = ++made
   readonly clientId: string
   readonly subscriptions = new Map<string, Subscription>()
   identity: Identity
@@ -101,14 +112,18 @@ export class Session implements EntryTaker {
   expiryInterval: number
   /** Milliseconds since 1970. */
   expiresAt: number | undefined
+  /** When its connection ended, milliseconds since 1970; undefined: it has one, or nobody knows. */
+  leftAt: number | undefined
   will: StoredWill | undefined
+  /** The connection whose will it is, until that is sent or void; absent after a restart. */
+  testator: Receiver | undefined
   /** Of the listener of its last connection, as `listenerKey` gives it. */
   listenerName: string | undefined
   /** The store knows it: it outlives its connection, or did so before. */
   isStored: boolean
   readonly #host: SessionHost
   /** Sent and not done, in the order of sending. */
-  readonly #inflight = new Map<number, QueueEntry>()
+  readonly #inflight = new Inflight()
   #inflightBytes = 0
   readonly #held = new Map<number, Held>()
   #heldBytes = 0
@@ -138,6 +153,11 @@ export class Session implements EntryTaker {
   /** The embedder is asked about entries up to here: he was not while the client was away, or may think otherwise now. */
   #askUntil = 0
   #saidDropping = false
+  /**
+   * Up to here entries may have been sent before the broker died, which says it of none: what was acknowledged last was still to be written,
+   * so that more than a window may be under way. 0: no such entry is left.
+   */
+  #maySentUntil = 0
   /** Filters whose retained messages are to come, each once, with the subscription that asked last; and the one whose come now. */
   readonly #replays = new Deque<string>()
   readonly #asking = new Map<string, Subscription>()
@@ -150,10 +170,11 @@ export class Session implements EntryTaker {
     this.#host = host
     this.#policyVersion = host.policyVersion
     this.clientId = record.clientId
-    this.identity = record.username === undefined ? { clientId: record.clientId } : { clientId: record.clientId, username: record.username }
+    this.identity = identityIn(record)
     this.version = record.version
     this.expiryInterval = record.expiryInterval
     this.expiresAt = record.expiresAt
+    this.leftAt = record.leftAt
     this.will = record.will
     this.listenerName = record.listener
     this.isStored = record.expiryInterval > 0
@@ -162,6 +183,7 @@ export class Session implements EntryTaker {
     this.#queued = stored?.queued.messages ?? 0
     this.#queuedBytes = stored?.queued.bytes ?? 0
     this.#isBehind = this.#queued > 0
+    if (stored !== undefined && stored.leftAt === undefined && host.store.load === undefined) this.#maySentUntil = stored.lastSequence
     for (const [packetId, message] of stored?.held ?? []) this.hold(packetId, message)
   }
 
@@ -178,16 +200,30 @@ export class Session implements EntryTaker {
     return this.#inflight.size
   }
 
+  /** Sent and not done, in the order of sending. */
+  underWay(): readonly QueueEntry[] {
+    return this.#inflight.inOrder()
+  }
+
+  /** All that is here for the client, in order; of a stored session the store has the rest. */
+  waiting(): readonly QueueEntry[] {
+    return [...this.#inflight.inOrder(), ...this.#next]
+  }
+
   /** What a store is to know. */
   get record(): SessionRecord {
     const { clientId, identity, version, expiryInterval, expiresAt, will, listenerName } = this
+    // Where the broker died under it that is still to be known after another crash.
+    const leftAt = this.#maySentUntil > 0 && this.pending > 0 ? undefined : this.leftAt
     return {
       clientId,
       version,
       expiryInterval,
       ...(identity.username !== undefined && { username: identity.username }),
+      ...(identity.certificate !== undefined && { certificate: identity.certificate }),
       ...(listenerName !== undefined && { listener: listenerName }),
       ...(expiresAt !== undefined && { expiresAt }),
+      ...(leftAt !== undefined && { leftAt }),
       ...(will !== undefined && { will })
     }
   }
@@ -227,7 +263,7 @@ export class Session implements EntryTaker {
     }
     // The store gave it already, before it said that the entry is durable.
     if (entry.sequence <= this.#pagedUntil) return
-    if (this.isStored && (this.connection === undefined || this.#isBehind || this.#next.size >= lookahead)) {
+    if (this.isStored && (this.connection === undefined || this.#isBehind || this.#isFarAhead)) {
       this.#isBehind = true
       this.#missed = true
     } else {
@@ -235,6 +271,11 @@ export class Session implements EntryTaker {
       this.#readUntil = entry.sequence
     }
     this.pump()
+  }
+
+  get #isFarAhead(): boolean {
+    const { size } = this.#next
+    return size >= lookahead || (size > 0 && this.#queuedBytes > lookaheadBytes)
   }
 
   /**
@@ -304,6 +345,7 @@ export class Session implements EntryTaker {
     this.#replay = undefined
     if (!this.isStored) return
     this.#keepInflight()
+    for (const entry of this.#inflight.inOrder()) if (entry.state === 'sent') this.#host.ledger.record({ kind: 'sent', entry })
     const { first } = this.#next
     if (first === undefined) return
     // The store has them.
@@ -366,7 +408,7 @@ export class Session implements EntryTaker {
 
   /** Forgets all messages for the client. */
   async empty(): Promise<void> {
-    const rest = [...this.#inflight.values(), ...this.#next]
+    const rest = [...this.#inflight.inOrder(), ...this.#next]
     for (const entry of rest) this.#done(entry)
     const mayBeStored = this.#isBehind
     const until = this.#lastSequence
@@ -428,17 +470,19 @@ export class Session implements EntryTaker {
   #send(entry: QueueEntry, connection: Receiver): void {
     const { message } = entry
     if (entry.state === 'received') {
-      this.#inflight.set(entry.packetId, entry)
+      this.#inflight.add(entry)
       this.#inflightBytes += message.payload.length
       connection.sendPubrel(entry.packetId)
       return
     }
     this.#noticePolicy()
     const isStale = message.expiresAt !== Number.POSITIVE_INFINITY && message.hasExpired(Date.now())
-    const isAllowed = entry.sequence > this.#judgeUntil || this.#host.mayRead(this, message.topic).allowed
+    const isAllowed = entry.sequence > this.#judgeUntil || this.#mayStillRead(message)
     // Its identifier may have come round to another that was faster.
     const needsId = entry.packetId === 0 || (entry.state === 'queued' && this.#inflight.has(entry.packetId))
     if (entry.qos > 0 && needsId) entry.packetId = this.#nextPacketId()
+    if (entry.sequence > this.#maySentUntil) this.#maySentUntil = 0
+    else if (entry.qos > 0) entry.state = 'sent'
     const shown = entry.sequence > this.#askUntil ? entry : this.#askAbout(entry)
     if (isStale || !isAllowed || shown === undefined || !connection.sendQueued(shown)) {
       this.#done(entry)
@@ -449,8 +493,14 @@ export class Session implements EntryTaker {
       return
     }
     entry.state = 'sent'
-    this.#inflight.set(entry.packetId, entry)
+    this.#inflight.add(entry)
     this.#inflightBytes += message.payload.length
+  }
+
+  #mayStillRead(message: Message): boolean {
+    const decision = this.#host.mayRead(this, message.topic)
+    if (!decision.allowed) this.#host.deniedDelivery(this, message, decision)
+    return decision.allowed
   }
 
   #askAbout(entry: QueueEntry): QueueEntry | undefined {
@@ -497,7 +547,7 @@ export class Session implements EntryTaker {
   }
 
   #requeueInflight(): void {
-    this.#next.prepend([...this.#inflight.values()])
+    this.#next.prepend(this.#inflight.inOrder())
     this.#queued += this.#inflight.size
     this.#queuedBytes += this.#inflightBytes
     this.#inflight.clear()
@@ -510,13 +560,13 @@ export class Session implements EntryTaker {
       this.#next.shift()
       this.#queued -= 1
       this.#queuedBytes -= entry.message.payload.length
-      this.#inflight.set(entry.packetId, entry)
+      this.#inflight.add(entry)
       this.#inflightBytes += entry.message.payload.length
     }
   }
 
   #finish(entry: QueueEntry): void {
-    this.#inflight.delete(entry.packetId)
+    this.#inflight.delete(entry)
     this.#inflightBytes -= entry.message.payload.length
     this.#done(entry)
   }
@@ -567,4 +617,8 @@ export class Session implements EntryTaker {
 export function sessionEnd(expiryInterval: number, limit: number | undefined, now: number): number | undefined {
   const seconds = Math.min(expiryInterval, limit ?? neverExpires)
   return seconds >= neverExpires ? undefined : now + seconds * 1000
+}
+
+function identityIn({ clientId, username, certificate }: SessionRecord): Identity {
+  return { clientId, ...(username !== undefined && { username }), ...(certificate !== undefined && { certificate }) }
 }

@@ -1,9 +1,10 @@
-// SUBSCRIBE and UNSUBSCRIBE. Subscriptions are never refused by an ACL file, as with Mosquitto: each message is judged when it is
-// delivered. Retained messages follow the SUBACK.
+// SUBSCRIBE and UNSUBSCRIBE. Subscriptions are not refused by an ACL file, as with Mosquitto: each message is judged when it is delivered.
+// Only where nothing ever could be is that said, and with `#!acl_subscribe_check strict` refused. Retained messages follow the SUBACK.
 
 import { errorOf } from '../errors.js'
 import { encodeSuback, encodeUnsuback } from '../protocol/encode.js'
 import type { Subscribe, SubscriptionRequest, Unsubscribe } from '../protocol/packets.js'
+import { encodeProperties } from '../protocol/properties.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import type { Subscription } from '../storage.js'
 import { parseFilter } from '../topic.js'
@@ -21,17 +22,24 @@ interface Granted {
   /** Absent: refused. */
   readonly subscription?: Subscription
   readonly isNew?: boolean
+  /** Refused since the ACL lets nothing of it through. */
+  readonly isDead?: true
 }
 
 /** Of a long packet, what is done between two looks at the clock. */
-const perLook = 64
+const usualPerLook = 64
+/** Characters of a filter in the answer. */
+const longestShown = 500
 
 /** The key of a subscription in its session. */
 export function subscriptionKey(filter: string, group: string | undefined): string {
   return group === undefined ? filter : `$share/${group}/${filter}`
 }
 
-/** Without a packet identifier it is an embedder who subscribes for the client: nobody is sent a SUBACK. */
+/**
+ * Without a packet identifier it is an embedder who subscribes for the client: nobody is sent a SUBACK. `done`: the subscriptions are durable,
+ * or the hook has answered with an error; never, where the client goes first.
+ */
 export function handleSubscribe(connection: Connection, packet: Subscribe, done: (error?: Error) => void = nothing): void {
   const { session, host } = connection
   if (session === undefined) return
@@ -40,15 +48,13 @@ export function handleSubscribe(connection: Connection, packet: Subscribe, done:
   }
   const { authorizeSubscribe } = host.hooks
   if (authorizeSubscribe === undefined) {
-    subscribeAll(connection, session, packet, packet.subscriptions)
-    done()
+    subscribeAll(connection, session, packet, packet.subscriptions, done)
     return
   }
   connection.hold()
   void askHook(connection, packet.subscriptions, authorizeSubscribe)
     .then(requests => {
-      if (!connection.closed) subscribeAll(connection, session, packet, requests)
-      done()
+      if (!connection.closed) subscribeAll(connection, session, packet, requests, done)
     })
     .catch((cause: unknown) => {
       // As Aedes: an error of this hook ends the connection, `null` refuses the subscription.
@@ -59,7 +65,8 @@ export function handleSubscribe(connection: Connection, packet: Subscribe, done:
     .finally(() => connection.release())
 }
 
-export function handleUnsubscribe(connection: Connection, { packetId, filters }: Unsubscribe): void {
+/** The same for UNSUBSCRIBE. */
+export function handleUnsubscribe(connection: Connection, { packetId, filters }: Unsubscribe, done: () => void = nothing): void {
   const { session, host, clientId, version, listener } = connection
   if (session === undefined) return
   const { isDebugging, log } = host
@@ -78,7 +85,10 @@ export function handleUnsubscribe(connection: Connection, { packetId, filters }:
   }
   eachInTurns(connection, filters, unsubscribe, () => {
     const unsuback = packetId > 0 ? encodeUnsuback(version, packetId, codes) : undefined
-    connection.owe(unsuback, commit, () => host.events.unsubscribed(connection, filters))
+    connection.owe(unsuback, commit, () => {
+      host.events.unsubscribed(connection, filters)
+      done()
+    })
     if (isDebugging && packetId > 0) log.write('packetSent', { clientId, packet: 'UNSUBACK' })
   })
 }
@@ -87,15 +97,16 @@ function subscribeAll(
   connection: Connection,
   session: Session,
   packet: Subscribe,
-  requests: readonly (SubscriptionRequest | null)[]
+  requests: readonly (SubscriptionRequest | null)[],
+  done: () => void
 ): void {
-  const { host, clientId, version, listener } = connection
+  const { host, clientId, listener } = connection
   const { packetId, subscriptionIdentifier } = packet
   let commit: Commit | undefined
   const granted: Granted[] = []
   const subscribe = (request: SubscriptionRequest | null): void => {
     const asked = packet.subscriptions[granted.length]
-    const one = grant(connection, session, request, subscriptionIdentifier)
+    const one = grant(connection, session, request, subscriptionIdentifier, asked)
     granted.push(one)
     const { subscription } = one
     // With the mount point, as Mosquitto has it.
@@ -106,11 +117,31 @@ function subscribeAll(
     host.log.write('subscribed', { clientId, qos: subscription.qos, filter })
   }
   const answer = (): void => {
-    const codes = granted.map(({ code }) => code)
-    const suback = packetId > 0 ? encodeSuback(version, packetId, codes) : undefined
-    connection.owe(suback, commit, () => acknowledged(connection, session, packet, requests, granted))
+    const suback = packetId > 0 ? subackOf(connection, packetId, granted, requests) : undefined
+    connection.owe(suback, commit, () => {
+      acknowledged(connection, session, packet, requests, granted)
+      done()
+    })
   }
-  eachInTurns(connection, requests, subscribe, answer)
+  // A filter is compared with many lines of an ACL file.
+  eachInTurns(connection, requests, subscribe, answer, host.delivery.aclSubscribeCheck === 'off' ? usualPerLook : 1)
+}
+
+function subackOf(
+  connection: Connection,
+  packetId: number,
+  granted: readonly Granted[],
+  requests: readonly (SubscriptionRequest | null)[]
+): Buffer {
+  const { version, connect } = connection
+  const codes = granted.map(({ code }) => code)
+  const dead = granted.findIndex(({ isDead }) => isDead)
+  const plain = encodeSuback(version, packetId, codes)
+  if (dead === -1 || version !== 5 || connect?.requestProblemInformation !== true) return plain
+  const reasonString = `nothing that matches '${requests[dead]?.filter.slice(0, longestShown)}' may be delivered to this client`
+  const explained = encodeSuback(version, packetId, codes, encodeProperties({ reasonString }))
+  // Left out where the packet would be too large with it [MQTT-3.9.2-1].
+  return explained.length > (connection.maximumPacketSize ?? Number.POSITIVE_INFINITY) ? plain : explained
 }
 
 function acknowledged(
@@ -120,11 +151,19 @@ function acknowledged(
   requests: readonly (SubscriptionRequest | null)[],
   granted: readonly Granted[]
 ): void {
-  const { host, clientId } = connection
+  const { host, clientId, version } = connection
   if (host.isDebugging && packet.packetId > 0) host.log.write('packetSent', { clientId, packet: 'SUBACK' })
   if (host.events.wantsSubscribed) {
-    const told = packet.subscriptions.map(({ filter }, i) => ({ topic: requests[i]?.filter ?? filter, qos: granted[i]?.code ?? failure }))
-    host.events.subscribed(connection, told)
+    // As with Aedes a filter that comes twice is told once, as it is now.
+    const told = new Map<string, number>()
+    for (const [i, { filter }] of packet.subscriptions.entries()) {
+      const { code = failure, subscription } = granted[i] ?? {}
+      told.set(requests[i]?.filter ?? filter, subscription === undefined && version < 5 ? failure : code)
+    }
+    host.events.subscribed(
+      connection,
+      Array.from(told, ([topic, qos]) => ({ topic, qos }))
+    )
   }
   const fresh: Subscription[] = []
   for (const { subscription, isNew } of granted) {
@@ -134,7 +173,13 @@ function acknowledged(
 }
 
 // Thousands of filters may come in one packet: then it takes several turns, and the next packet waits.
-function eachInTurns<Item>(connection: Connection, items: readonly Item[], each: (item: Item) => void, then: () => void): void {
+function eachInTurns<Item>(
+  connection: Connection,
+  items: readonly Item[],
+  each: (item: Item) => void,
+  then: () => void,
+  perLook = usualPerLook
+): void {
   const { turns } = connection.host
   let next = 0
   const go = (): void => {
@@ -150,14 +195,22 @@ function eachInTurns<Item>(connection: Connection, items: readonly Item[], each:
   go()
 }
 
-function grant(connection: Connection, session: Session, request: SubscriptionRequest | null, identifier: number): Granted {
+function grant(
+  connection: Connection,
+  session: Session,
+  request: SubscriptionRequest | null,
+  identifier: number,
+  asked: SubscriptionRequest | undefined
+): Granted {
   const { host, version, listener, connect } = connection
-  const refused = { code: version === 5 ? reasonCodes.notAuthorized : failure }
+  // MQTT 3.1 has no word for it: as with Mosquitto its client reads the QoS it asked for, and gets nothing.
+  const refused = { code: version === 5 ? reasonCodes.notAuthorized : version === 4 ? failure : (asked?.qos ?? 0) }
   if (request === null) return refused
   const parsed = parseFilter(request.filter)
   if (typeof parsed === 'string') return refused
   const { maxQos, mountPoint = '' } = listener
   const isBridge = connect?.bridge === true
+  if (isDead(connection, session, `${mountPoint}${parsed.filter}`, `${mountPoint}${request.filter}`)) return { ...refused, isDead: true }
   const qos = request.qos > maxQos ? maxQos : request.qos
   const subscription: Subscription = {
     filter: `${mountPoint}${parsed.filter}`,
@@ -169,6 +222,16 @@ function grant(connection: Connection, session: Session, request: SubscriptionRe
     identifier
   }
   return { code: qos, subscription, isNew: host.subscribe(session, subscription) }
+}
+
+// `shown`: as the log has it. Said in either case; refused only if that is asked for.
+function isDead({ host }: Connection, session: Session, filter: string, shown: string): boolean {
+  const { aclSubscribeCheck } = host.delivery
+  if (aclSubscribeCheck === 'off') return false
+  const decision = host.mayReceive(session, filter)
+  if (decision.allowed) return false
+  host.deniedSubscription(session, shown, decision)
+  return aclSubscribeCheck === 'strict'
 }
 
 /** Without the client having asked. */

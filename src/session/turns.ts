@@ -8,6 +8,8 @@ const slice = 2
 
 export class Turns {
   readonly #jobs = new Deque<() => void>()
+  /** What many others wait for. */
+  readonly #urgent = new Deque<() => void>()
   /** Until when there is time in this turn; 0: nobody has asked yet. */
   #until = 0
   #scheduled = false
@@ -32,6 +34,12 @@ export class Turns {
     this.#schedule()
   }
 
+  /** The same, before those who asked by `later`: where both are waiting each gets half of the time. */
+  soon(job: () => void): void {
+    this.#urgent.push(job)
+    this.#schedule()
+  }
+
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
@@ -40,17 +48,24 @@ export class Turns {
 
   readonly #run = (): void => {
     this.#scheduled = false
-    this.#until = performance.now() + slice
-    // Those that ask while these are running have their turn in the next round.
-    for (let left = this.#jobs.size; left > 0; left--) {
+    const start = performance.now()
+    this.#until = start + (this.#jobs.size > 0 ? slice / 2 : slice)
+    this.#runSome(this.#urgent)
+    this.#until = start + slice
+    this.#runSome(this.#jobs)
+    if (this.#urgent.size + this.#jobs.size > 0) this.#schedule()
+    this.#until = 0
+  }
+
+  // Those that ask while these are running have their turn in the next round.
+  #runSome(jobs: Deque<() => void>): void {
+    for (let left = jobs.size; left > 0; left--) {
       try {
-        this.#jobs.shift()?.()
+        jobs.shift()?.()
       } catch (error) {
         this.#failed(error)
       }
       if (performance.now() > this.#until) break
     }
-    if (this.#jobs.size > 0) this.#schedule()
-    this.#until = 0
   }
 }

@@ -2,6 +2,7 @@
 // as data of Aedes itself may lie there too.
 
 import { randomBytes } from 'node:crypto'
+import { readCertificateFacts } from '../auth/identity.js'
 import { Message, type MessageSource } from '../message.js'
 import { neverExpires, type Qos, type Version } from '../protocol/packets.js'
 import { decodeProperties, encodeProperties } from '../protocol/properties.js'
@@ -104,7 +105,16 @@ function packetOf({ topic, payload, qos, retain, properties, expiresAt, source }
 function namedProperties(bytes: Buffer): Fields {
   const properties = decodeProperties(bytes)
   const isSafe = properties.userProperties === undefined || !Object.hasOwn(properties.userProperties, '__proto__')
-  return isSafe && encodeProperties(properties).equals(bytes) ? { ...properties } : { bytes }
+  return isSafe && encoded(properties).equals(bytes) ? { ...properties } : { bytes }
+}
+
+// Nothing, where they are none.
+function encoded(properties: Parameters<typeof encodeProperties>[0]): Buffer {
+  try {
+    return encodeProperties(properties)
+  } catch {
+    return none
+  }
 }
 
 export function readPacket(value: unknown): Packet | undefined {
@@ -161,11 +171,7 @@ function propertiesOf({ properties }: Packet): Buffer {
   const { bytes, messageExpiryInterval, topicAlias, subscriptionIdentifier, ...named } = properties
   if (bytes !== undefined) return bytesOf(bytes)
   const { correlationData } = named
-  try {
-    return encodeProperties(correlationData === undefined ? named : { ...named, correlationData: bytesOf(correlationData) })
-  } catch {
-    return none
-  }
+  return encoded(correlationData === undefined ? named : { ...named, correlationData: bytesOf(correlationData) })
 }
 
 /** One line of text: what a persistence keeps of a field that it doesn't know, it keeps of a text. */
@@ -177,15 +183,18 @@ export function writeFacts({ clientId, will, ...facts }: SessionRecord): string 
 export function readFacts(clientId: string, facts: unknown): SessionRecord | undefined {
   const value = typeof facts === 'string' ? parse(facts) : undefined
   if (!isFields(value)) return undefined
-  const { username, listener, version, expiryInterval, expiresAt } = value
+  const { username, listener, version, expiryInterval, expiresAt, leftAt } = value
   const will = readWill(value.will)
+  const certificate = readCertificateFacts(value.certificate)
   return {
     clientId,
     version: version === 3 || version === 5 ? version : 4,
     expiryInterval: typeof expiryInterval === 'number' ? expiryInterval : neverExpires,
     ...(typeof username === 'string' && { username }),
+    ...(certificate && { certificate }),
     ...(typeof listener === 'string' && { listener }),
     ...(typeof expiresAt === 'number' && { expiresAt }),
+    ...(typeof leftAt === 'number' && { leftAt }),
     ...(will && { will })
   }
 }
@@ -237,15 +246,22 @@ function readSource({ source, clientId }: Packet): MessageSource | undefined {
 function sourceOf(value: unknown): MessageSource | undefined {
   if (!isFields(value) || typeof value.clientId !== 'string') return undefined
   const { clientId, username, listener } = value
+  const certificate = readCertificateFacts(value.certificate)
   return sourceFields({
     clientId,
     ...(typeof username === 'string' && { username }),
-    ...(typeof listener === 'string' && { listener })
+    ...(typeof listener === 'string' && { listener }),
+    ...(certificate && { certificate })
   })
 }
 
-function sourceFields({ clientId, username, listener }: MessageSource): MessageSource {
-  return { clientId, ...(username !== undefined && { username }), ...(listener !== undefined && { listener }) }
+function sourceFields({ clientId, username, listener, certificate }: MessageSource): MessageSource {
+  return {
+    clientId,
+    ...(username !== undefined && { username }),
+    ...(listener !== undefined && { listener }),
+    ...(certificate !== undefined && { certificate })
+  }
 }
 
 export function isFields(value: unknown): value is Fields {

@@ -6,11 +6,12 @@
 // | packet identifier of a queued message | low 16 bits of its `brokerCounter` | all |
 // | PUBREC came | `messageId` above 65535 | all |
 // | which QoS 2 identifiers are held | a subscription `$held#ID` | all |
-// | username, listener, version, expiry, will of a session | field `facts` of a subscription `$session#` | who keeps fields it doesn't know: Redis |
+// | username, facts of the certificate, listener, version, expiry, will of a session | field `facts` of a subscription `$session#` | who keeps fields it doesn't know: Redis |
 // | properties | by name, as Aedes has them; as bytes where names lose something | all |
-// | publisher of a message | `clientId`; of a retained one with `username` and `listener` | all; retained: who keeps fields it doesn't know |
+// | publisher of a message | `clientId`; of a retained one with `username`, `listener` and `certificate` | all; retained: who keeps fields it doesn't know |
 // | QoS and retain flag as published, of a queued message | nowhere: those of its delivery are kept | |
 // | last sequence and packet identifier | nowhere: those of the queue | |
+// | that a queued message was sent | nowhere | |
 //
 // Such a filter has its `#` where no client may write one. A commit goes on where it stopped, with pauses, until it is done or the store
 // is closed; then it stays pending for ever, which acknowledges nothing. Only the place of an entry in the persistence is held in
@@ -18,7 +19,7 @@
 
 import { EventEmitter } from 'node:events'
 import { Readable } from 'node:stream'
-import { setTimeout as pause } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import type { Message } from '../message.js'
 import type { Qos } from '../protocol/packets.js'
 import type { Change, QueueEntry, SessionRecord, Store, StoredSession, StoredState, Subscription } from '../storage.js'
@@ -121,6 +122,8 @@ type Step = () => Promise<unknown>
 /** Steps of one lane follow one another; lanes are independent. */
 type Lanes = Map<string, Step[]>
 
+type Enqueuing = Extract<Change, { kind: 'enqueue' }>
+
 const sessionText = '$session#'
 const heldText = '$held#'
 /** Before a filter or topic that can't lie there as it is: one level, of which the persistence's routing never sees more. */
@@ -134,6 +137,8 @@ const atOnce = 32
 /** Streams that wait between two pages. */
 const maxCursors = 64
 const lastId = 65_535
+/** Queues that one message is put into at a time. */
+const perWave = 250
 /** Of a commit that the close overtook. */
 const never = new Promise<never>(() => {})
 
@@ -177,7 +182,11 @@ class AedesStore implements Store {
 
   commit(changes: readonly Change[]): Promise<void> {
     return this.#inTurn(async () => {
-      for (const lanes of this.#waves(changes)) await this.#complete(lanes)
+      for (const lanes of this.#waves(changes)) {
+        const isLarge = lanes.size >= perWave
+        await this.#complete(lanes)
+        if (isLarge) await nextTurn()
+      }
     })
   }
 
@@ -245,10 +254,45 @@ class AedesStore implements Store {
     for (let i = 0; i < changes.length; ) {
       const lanes: Lanes = new Map()
       const batches = new Map<string, Map<string, object>>()
-      const kind = changes[i]?.kind
-      for (let change = changes[i]; change !== undefined && change.kind === kind; change = changes[++i]) this.#plan(change, lanes, batches)
+      const first = changes[i]
+      if (first?.kind === 'enqueue' && isToMany(first)) {
+        yield* this.#parts(first)
+        i++
+        continue
+      }
+      for (let change = first; change !== undefined && change.kind === first?.kind && !isToMany(change); change = changes[++i]) {
+        this.#plan(change, lanes, batches)
+      }
       yield lanes
     }
+  }
+
+  // So many queues at a time: it is work in the turns of the event loop that it is done in.
+  *#parts({ message, entries }: Enqueuing): Generator<Lanes> {
+    for (let at = 0; at < entries.length; at += perWave) {
+      const lanes: Lanes = new Map()
+      this.#enqueue(entries.slice(at, at + perWave), lanes)
+      if (at + perWave >= entries.length) this.#tellStrangers(message, lanes)
+      yield lanes
+    }
+  }
+
+  #enqueue(entries: readonly QueueEntry[], lanes: Lanes): void {
+    for (const entry of entries) {
+      const places = this.#sessions.get(entry.clientId)
+      if (places === undefined) continue
+      const place = places.add(entry, this.#run, this.#nextCounter(entry.packetId))
+      const packet = entryPacket(entry, place)
+      add(lanes, entry.clientId, async () => {
+        await this.#persistence.outgoingEnqueue({ clientId: entry.clientId }, packet)
+        place.pending = false
+      })
+    }
+  }
+
+  // No lane of theirs: a session that nobody knows has no other changes.
+  #tellStrangers(message: Message, lanes: Lanes): void {
+    if (this.load !== undefined) add(lanes, '', this.#forStrangers(message))
   }
 
   #plan(change: Change, lanes: Lanes, batches: Map<string, Map<string, object>>): void {
@@ -282,18 +326,10 @@ class AedesStore implements Store {
         return
       }
       case 'enqueue':
-        for (const entry of change.entries) {
-          const places = this.#sessions.get(entry.clientId)
-          if (places === undefined) continue
-          const place = places.add(entry, this.#run, this.#nextCounter(entry.packetId))
-          const packet = entryPacket(entry, place)
-          add(lanes, entry.clientId, async () => {
-            await this.#persistence.outgoingEnqueue({ clientId: entry.clientId }, packet)
-            place.pending = false
-          })
-        }
-        // No lane of theirs: a session that nobody knows has no other changes.
-        if (this.load !== undefined) add(lanes, '', this.#forStrangers(change.message))
+        this.#enqueue(change.entries, lanes)
+        this.#tellStrangers(change.message, lanes)
+        return
+      case 'sent':
         return
       case 'received': {
         const place = this.#sessions.get(change.entry.clientId)?.bySequence.get(change.entry.sequence)
@@ -605,6 +641,10 @@ async function collect(clientId: string, places: Places, cursor: Cursor, entries
 }
 
 /** Leaves in `lanes` what has failed and what is behind it. */
+function isToMany(change: Change): boolean {
+  return change.kind === 'enqueue' && change.entries.length > perWave
+}
+
 async function attempt(lanes: Lanes): Promise<unknown[]> {
   const failures: unknown[] = []
   const run = async ([lane, steps]: [string, Step[]]) => {

@@ -32,8 +32,10 @@ class MemoryStore implements Store {
     switch (change.kind) {
       case 'session': {
         const known = this.#sessions.get(change.session.clientId)
-        if (known === undefined) this.#sessions.set(change.session.clientId, new MemorySession(change.session))
-        else known.record = change.session
+        const session = known ?? new MemorySession(change.session)
+        session.record = change.session
+        session.lastPacketId = change.lastPacketId ?? session.lastPacketId
+        if (known === undefined) this.#sessions.set(change.session.clientId, session)
         return
       }
       case 'drop':
@@ -49,6 +51,9 @@ class MemoryStore implements Store {
         return
       case 'enqueue':
         for (const entry of change.entries) this.#sessions.get(entry.clientId)?.add(entry)
+        return
+      case 'sent':
+        // In the entry itself.
         return
       case 'received': {
         // Nearly always the same object, in which the engine has already said so.
@@ -78,8 +83,8 @@ class MemorySession {
   /** By sequence, which is the order of insertion too. */
   readonly queue = new Map<number, QueueEntry>()
   readonly held = new Map<number, Message>()
+  lastPacketId = 0
   #lastSequence = 0
-  #lastPacketId = 0
   /** Where the last page ended, and the way on from there: an iterator of a map goes on past what was added or removed meanwhile. */
   #pageEnd = -1
   #behindPage: Iterator<QueueEntry> | undefined
@@ -91,7 +96,7 @@ class MemorySession {
   add(entry: QueueEntry): void {
     this.queue.set(entry.sequence, entry)
     this.#lastSequence = entry.sequence
-    if (entry.packetId !== 0) this.#lastPacketId = entry.packetId
+    if (isAhead(entry.packetId, this.lastPacketId)) this.lastPacketId = entry.packetId
   }
 
   page(after: number, limit: number): readonly QueueEntry[] {
@@ -122,7 +127,10 @@ class MemorySession {
       lastSequence: this.#lastSequence,
       queued: { messages: this.queue.size, bytes },
       held: new Map(this.held),
-      lastPacketId: this.#lastPacketId
+      lastPacketId: this.lastPacketId
     }
   }
 }
+
+// They go round. What comes from another store was given its identifiers before the session came to its last one.
+const isAhead = (packetId: number, last: number): boolean => packetId !== 0 && (last === 0 || ((packetId - last) & 0xffff) < 0x8000)

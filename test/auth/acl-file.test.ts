@@ -34,6 +34,7 @@ t.test('everything wrong is reported at once, with its line, in Mosquitto’s wo
     'topics read a',
     '\ttopic read a',
     ' # indented',
+    ' #!pattern read %o',
     'pattern',
     'pattern write x+',
     'user   ',
@@ -48,12 +49,13 @@ t.test('everything wrong is reported at once, with its line, in Mosquitto’s wo
     'error acl:5 Invalid line in acl_file "acl": topics.',
     'error acl:6 Invalid line in acl_file "acl": \ttopic.',
     'error acl:7 Invalid line in acl_file "acl":  #.',
-    'error acl:8 Empty topic in acl_file "acl".',
-    'error acl:9 Invalid ACL topic "x+" in acl_file "acl".',
-    'error acl:10 Missing username in acl_file "acl".',
-    `error acl:12 Invalid ACL topic "${'/'.repeat(60)}…" in acl_file "acl".`
+    'error acl:8 Invalid line in acl_file "acl":  #!pattern.',
+    'error acl:9 Empty topic in acl_file "acl".',
+    'error acl:10 Invalid ACL topic "x+" in acl_file "acl".',
+    'error acl:11 Missing username in acl_file "acl".',
+    `error acl:13 Invalid ACL topic "${'/'.repeat(60)}…" in acl_file "acl".`
   ])
-  t.strictSame(rulesOf(text.join('\n')), [[11, undefined, 'topic', 'read', 'ok']])
+  t.strictSame(rulesOf(text.join('\n')), [[12, undefined, 'topic', 'read', 'ok']])
 })
 
 t.test('a line that surely means something else gets a warning', async t => {
@@ -62,6 +64,38 @@ t.test('a line that surely means something else gets a warning', async t => {
     "warning acl:2 ACL pattern 'a/x%u' has '%c' or '%u' beside other text: it is replaced only where it is a whole level.",
     'warning acl:4 ACL topic "deny\tsecret/#" holds a tab and never matches: words are separated by spaces only.'
   ])
+})
+
+t.test('#!pattern is a line of ours, and nothing else behind #! is one', async t => {
+  const text = '#!pattern read plant/%o/%ou/%s/%u/%c/#\n#!pattern %{c:1}/%{c:9}\n#!/usr/bin/env x\n#! hello\n#!'
+  t.strictSame(rulesOf(text), [
+    [1, undefined, '#!pattern', 'read', 'plant/%o/%ou/%s/%u/%c/#'],
+    [2, undefined, '#!pattern', 'readwrite', '%{c:1}/%{c:9}']
+  ])
+  t.strictSame(problemsOf(text), [])
+})
+
+t.test('what looks like such a line and is none gets a warning', async t => {
+  const slips = [
+    '#!patern read a/%o',
+    '#! pattern read a/%o',
+    '#!Pattern read a/%o',
+    '#!pattern\tread a/%o',
+    '#!topic read a',
+    '#!user ann'
+  ]
+  for (const slip of slips)
+    t.match(problemsOf(slip), [/^warning acl:1 A line '#!' with '\w+' is a comment: a line of ours is written '#!pattern'\.$/], slip)
+})
+
+t.test('in a line of ours what is put nowhere is an error', async t => {
+  for (const level of ['%x', '%{c:0}', '%{c:10}', '%{c:}', '%{u:1}', '%{c:1', 'x%o', '%ox', '%o%u', '%', '%C', '%{c:1}:%{c:2}']) {
+    t.match(problemsOf(`#!pattern read a/${level}/#`), [/^error acl:1 Invalid '#!pattern' "a\/.*": '.*' is none of '%c', /], level)
+    t.strictSame(rulesOf(`#!pattern read a/${level}/#`), [], level)
+  }
+  t.strictSame(problemsOf('#!pattern'), ['error acl:1 Empty topic in acl_file "acl".'])
+  t.strictSame(problemsOf('#!pattern reed a/%o'), ['error acl:1 Invalid topic access type "reed" in acl_file "acl".'])
+  t.strictSame(problemsOf('#!pattern read a/#/b'), ['error acl:1 Invalid ACL topic "a/#/b" in acl_file "acl".'])
 })
 
 t.test('text that is not UTF-8 is refused, but in a comment', async t => {
@@ -87,6 +121,7 @@ t.test('an empty file has no rules and no problems', async t => {
 const word = fc.constantFrom(
   'topic',
   'pattern',
+  '#!pattern',
   'user',
   'read',
   'write',
@@ -100,6 +135,8 @@ const word = fc.constantFrom(
   'a/#',
   '+',
   '%u',
+  '%o',
+  '%{c:1}',
   '\0',
   'é'
 )
@@ -128,7 +165,7 @@ t.test('no line is ignored: it is empty, a comment, a user, a rule or a problem'
       line.filter(line => !line.includes('\n')),
       line => {
         const { rules, problems } = parseAcl(line, 'acl')
-        const silent = line.startsWith('#') || /^[ \t\n\v\f\r]*$/.test(line) || /^ *user /.test(line)
+        const silent = (line.startsWith('#') && !/^#!pattern( |$)/.test(line)) || /^[ \t\n\v\f\r]*$/.test(line) || /^ *user /.test(line)
         return silent || rules.length === 1 || problems.some(({ severity }) => severity === 'error')
       }
     ),

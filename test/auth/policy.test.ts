@@ -88,6 +88,62 @@ t.test('a name from the certificate needs no password and no entry; without one 
   t.equal(shown(await subject.authenticate(over(certificate), sent())), 'certificate CN=press-7,O=Plant CN=press-7,O=Plant')
 })
 
+// The certificate's CN is press-7 unless a row says otherwise.
+const bound: readonly [form: 'cn' | '*:cn', clientId: string, answer: 'in' | 'client-id', commonName?: string][] = [
+  ['cn', 'press-7', 'in'],
+  ['cn', 'press-8', 'client-id'],
+  ['cn', 'admin:press-7', 'client-id'],
+  ['cn', 'PRESS-7', 'client-id'],
+  ['*:cn', 'admin:press-7', 'in'],
+  ['*:cn', 'admin:press-8', 'client-id'],
+  ['*:cn', 'press-7', 'client-id'],
+  ['*:cn', ':press-7', 'client-id'],
+  ['*:cn', 'admin:press-7:x', 'client-id'],
+  ['*:cn', 'a:b:press-7', 'client-id'],
+  ['*:cn', 'xpress-7', 'client-id'],
+  ['*:cn', 'adm+n:press-7', 'client-id'],
+  ['*:cn', '#:press-7', 'client-id'],
+  ['*:cn', 'a/b:press-7', 'client-id'],
+  ['*:cn', 'adm\nin:press-7', 'client-id'],
+  ['*:cn', 'auto-1', 'client-id'],
+  // Of such a name the parts would be another device's.
+  ['*:cn', 'admin:other:press-7', 'client-id', 'other:press-7'],
+  ['*:cn', 'admin:a/b', 'client-id', 'a/b'],
+  ['*:cn', 'admin:+', 'client-id', '+'],
+  ['*:cn', 'admin:a\tb', 'client-id', 'a\tb'],
+  ['*:cn', 'admin:', 'client-id', '']
+]
+
+for (const [form, clientId, answer, name = 'press-7'] of bound) {
+  t.test(`#!clientid_must_match ${form}: '${clientId}' of '${name}' is ${answer}`, async t => {
+    const { authenticate } = policy({ listener: { clientIdMustMatch: form } })
+    const admission = await authenticate(over({ ...certificate, commonName: name }), { clientId })
+    t.equal(admission.ok ? 'in' : admission.refusal, answer)
+  })
+}
+
+t.test('without a certificate, or a name in it, no client id matches', async t => {
+  const { authenticate } = policy({ listener: { clientIdMustMatch: 'cn' } })
+  for (const connection of [plain, over(), over(nameless)]) {
+    t.equal(shown(await authenticate(connection, { clientId: 'press-7' })), 'client-id')
+  }
+})
+
+t.test('it is the client id that counts in the end: the one that use_username_as_clientid gives', async t => {
+  const listener = { username: 'from-common-name', useUsernameAsClientId: true } as const
+  const common = policy({ listener: { ...listener, clientIdMustMatch: 'cn' } })
+  t.equal(shown(await common.authenticate(over(certificate), { clientId: 'x' })), 'certificate press-7 press-7')
+  const tenant = policy({ listener: { ...listener, clientIdMustMatch: '*:cn' } })
+  t.equal(shown(await tenant.authenticate(over(certificate), { clientId: 'admin:press-7' })), 'client-id')
+})
+
+t.test('who is in goes when its client id has to match from now on', async t => {
+  const admission = await policy({}).authenticate(over(certificate), { clientId: 'x' })
+  if (!admission.ok) throw new Error('not admitted')
+  const answer = policy({ listener: { clientIdMustMatch: 'cn' } }).recheck(over(certificate), admission)
+  t.match(answer, { ok: false, refusal: 'client-id', why: "client id must be 'press-7', as the certificate says" })
+})
+
 t.test('what a certificate proved keeps no password', async t => {
   const admission = await policy({ listener: { username: 'from-common-name' } }).authenticate(over(certificate), sent('ann', 'secret'))
   t.ok(admission.ok && admission.credentials.password === undefined)

@@ -35,6 +35,7 @@ function exchangeWith(seconds: () => number) {
       return undefined
     }
   }
+  const turns = new Turns(() => {})
   const allowed = { allowed: true, reason: 'no-acl-file' } as const
   const host: ExchangeHost = {
     log: recordLog(),
@@ -43,16 +44,18 @@ function exchangeWith(seconds: () => number) {
       return { ...mosquittoDelivery, retainExpiryInterval: seconds() }
     },
     store,
-    ledger: new Ledger(store),
+    ledger: new Ledger(store, turns),
     policyVersion: 0,
     forward: undefined,
     mayRead: () => allowed,
     mayWrite: () => allowed,
     mayStillWrite: () => true,
+    deliveryFailed: () => {},
     deniedDelivery: () => {},
+    shadowedDelivery: () => {},
     deliverRetained: () => {},
     replayOf: (_, subscription) => ({ subscription, next: () => undefined }),
-    turns: new Turns(() => {}),
+    turns,
     dropped: () => {}
   }
   return { exchange: new Exchange(host), changes }

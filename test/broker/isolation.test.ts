@@ -74,6 +74,52 @@ async function run(
   return count
 }
 
+interface Window {
+  readonly count: number
+  /** Messages a second. */
+  readonly rate: number
+  /** Seconds of the processor, by the broker. */
+  readonly used: number
+}
+
+async function measure({ broker }: Target, work: () => Promise<number>): Promise<Window> {
+  const [began, before] = [performance.now(), processorOf(broker)]
+  const count = await work()
+  return { count, rate: (1000 * count) / (performance.now() - began), used: processorOf(broker) - before }
+}
+
+/** Seconds, in steps of ten milliseconds. */
+function processorOf({ child }: Running): number {
+  const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+interface Figures {
+  readonly median: number
+  readonly mean: number
+  /** Microseconds of the processor for each message. */
+  readonly cost: number
+}
+
+function figuresOf(windows: readonly Window[]): Figures {
+  const rates = windows.map(({ rate }) => rate)
+  const cost = (1e6 * sum(windows.map(({ used }) => used))) / sum(windows.map(({ count }) => count))
+  return { median: median(rates), mean: sum(rates) / rates.length, cost }
+}
+
+const textOf = ({ median, mean, cost }: Figures): string =>
+  `${median.toFixed(0)}/s (mean ${mean.toFixed(0)}) at ${cost.toFixed(1)} us of processor each`
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? (sorted[middle] ?? 0) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
+}
+
 const droppingOf = ({ broker }: Target, clientId: string): number =>
   broker.stdout().concat(broker.stderr()).split(`Outgoing messages are being dropped for client ${clientId}.`).length - 1
 
@@ -91,25 +137,49 @@ for (const [qos, size, freezing, conf] of [
     const writer = await client(target, 'writer')
     const readers = await Promise.all(Array.from({ length: 19 }, (_, i) => reader(target, `reader-${i}`, 'all', qos)))
     const payload = Buffer.alloc(size, 'x')
-    const duration = long ? 60_000 : 600
-    await run(t, writer, readers, payload, qos, duration / 4)
-    const alone = await run(t, writer, readers, payload, qos, duration)
+    const publishAll = (duration: number) => run(t, writer, readers, payload, qos, duration)
+    // Many short windows of both kinds in turn: runs of one kind, minutes apart, differ by more than what is to be measured.
+    const rounds = (long ? 60 : 2) / (freezing === 1 ? 1 : 2)
+    const length = long ? 60_000 / rounds : 150
+    const alone: Window[] = []
+    const together: Window[] = []
+    await publishAll(long ? 10_000 : 500)
     const baseline = memoryOf(target.broker)
-    const ice = await Promise.all(Array.from({ length: freezing }, (_, i) => frozen(target, `frozen-${i}`, 'all', qos)))
-    // Until the kernel takes no more for them.
-    const warmUp = performance.now() + 20_000
-    while (droppingOf(target, 'frozen-0') === 0 && performance.now() < warmUp) await run(t, writer, readers, payload, qos, 100)
     let most = 0
     const watching = setInterval(() => {
       most = Math.max(most, memoryOf(target.broker))
     }, 50)
-    const together = await run(t, writer, readers, payload, qos, duration)
+    const withoutFrozen = async () => {
+      alone.push(await measure(target, () => publishAll(length)))
+    }
+    const withFrozen = async (round: number) => {
+      const names = Array.from({ length: freezing }, (_, i) => `frozen-${round}-${i}`)
+      const ice = await Promise.all(names.map(name => frozen(target, name, 'all', qos)))
+      // Until the kernel takes no more for them.
+      const warmUp = performance.now() + 20_000
+      while (names.some(name => droppingOf(target, name) === 0) && performance.now() < warmUp) await publishAll(100)
+      together.push(await measure(target, () => publishAll(length)))
+      for (const name of names) if (droppingOf(target, name) !== 1) t.fail(`${name}: said once, not ${droppingOf(target, name)} times`)
+      for (const each of ice) each.destroy()
+      await publishAll(100)
+    }
+    for (let round = 0; round < rounds; round++) {
+      // What drifts favours neither.
+      const order = round % 2 === 0 ? [withoutFrozen, withFrozen] : [withFrozen, withoutFrozen]
+      for (const each of order) await each(round)
+    }
     clearInterval(watching)
-    t.comment(`${alone} alone, ${together} together; ${baseline.toFixed(0)} MB before, ${most.toFixed(0)} MB at most`)
-    if (long && freezing === 1) t.ok(together >= alone * 0.95, `the throughput stays: ${together} of ${alone}`)
-    for (let i = 0; i < freezing; i += 50) t.equal(droppingOf(target, `frozen-${i}`), 1, 'said once')
+    const [before, after] = [figuresOf(alone), figuresOf(together)]
+    const stays = after.median / before.median
+    const pairs = median(together.map(({ rate }, i) => rate / (alone[i]?.rate ?? 0)))
+    t.comment(`alone ${textOf(before)}; together ${textOf(after)}; medians ${stays.toFixed(3)}, median of pairs ${pairs.toFixed(3)}`)
+    t.comment(`${baseline.toFixed(0)} MB before, ${most.toFixed(0)} MB at most`)
+    if (long && freezing === 1) {
+      t.ok(stays >= 0.95, `the throughput stays: ${stays}`)
+      // The frozen one is a receiver too, and one of twenty.
+      t.ok(after.cost <= before.cost * 1.05, `so does what a message costs: ${before.cost}, ${after.cost}`)
+    }
     t.ok(most < baseline + 150, `memory: ${baseline} MB before, ${most} MB`)
-    for (const each of ice) each.destroy()
   })
 }
 

@@ -114,6 +114,18 @@ t.test('a walk pauses after every 256 nodes, whether they match or not', async t
   }
 })
 
+t.test('a level without a wildcard is looked up among however many, not looked for', async t => {
+  const retained = retaining(...Array.from({ length: 20_000 }, (_, i) => `a/${i}/x`))
+  for (const filter of ['a/777/x', 'a/777/+', 'a/777/#', '+/777/x', 'b/#', 'a/none/#']) {
+    // A pause would be a step too.
+    t.same(
+      Array.from(retained.walk(filter), found => found?.topic),
+      filter.includes('777') ? ['a/777/x'] : [],
+      filter
+    )
+  }
+})
+
 t.test('200 slashes are no trouble', async t => {
   const deep = `${'a/'.repeat(200)}a`
   const retained = retaining(deep, '/'.repeat(200))

@@ -1,101 +1,9 @@
 // Who gets a message, in which form, and what the store is told: sessions and receivers without connections.
 
 import t, { type Test } from 'tap'
-import { Exchange, type ExchangeHost } from '../../dist/broker/exchange.js'
-import type { DeliveryConfig } from '../../dist/config/types.js'
 import { Message } from '../../dist/message.js'
-import type { Version } from '../../dist/protocol/packets.js'
-import { Ledger } from '../../dist/session/ledger.js'
-import { type Receiver, Session } from '../../dist/session/session.js'
-import type { Change, Store, Subscription } from '../../dist/storage.js'
-import { openMemoryStore } from '../../dist/store/memory.js'
-import {
-  longTurns,
-  messageOf,
-  NotingReceiver,
-  no,
-  noLimits,
-  SlowStore,
-  silent,
-  subscriptionOf,
-  turn,
-  usualDelivery,
-  yes
-} from '../helpers/session-bench.js'
-
-class Host implements ExchangeHost {
-  readonly log = silent
-  readonly limits = noLimits
-  delivery: DeliveryConfig = usualDelivery
-  readonly store: Store
-  readonly ledger: Ledger
-  readonly changes: Change[] = []
-  readonly turns = longTurns
-  policyVersion = 0
-  forward: ((session: Session, message: Message) => Message | undefined) | undefined = undefined
-  readonly exchange: Exchange
-  /** `CLIENT TOPIC` */
-  readonly denied = new Set<string>()
-  readonly deniedWriters = new Set<string>()
-  readonly deniedDeliveries: string[] = []
-  asked = 0
-
-  constructor(store: Store = openMemoryStore()) {
-    const { commit } = store
-    this.store = store
-    store.commit = changes => {
-      this.changes.push(...changes)
-      return Reflect.apply(commit, store, [changes])
-    }
-    this.ledger = new Ledger(store)
-    this.exchange = new Exchange(this)
-  }
-
-  mayRead({ clientId }: Session, topic: string) {
-    this.asked += 1
-    return this.denied.has(`${clientId} ${topic}`) ? no : yes
-  }
-
-  mayWrite() {
-    return yes
-  }
-
-  mayStillWrite({ topic }: Message) {
-    return !this.deniedWriters.has(topic)
-  }
-
-  deniedDelivery({ clientId }: Session, { topic }: Message) {
-    this.deniedDeliveries.push(`${clientId} ${topic}`)
-  }
-
-  replayOf(session: Session, subscription: Subscription) {
-    return this.exchange.replayOf(session, subscription)
-  }
-
-  deliverRetained(session: Session, subscription: Subscription, message: Message, connection: Receiver) {
-    this.exchange.deliverRetained(session, subscription, message, connection)
-  }
-
-  dropped() {}
-
-  add(
-    clientId: string,
-    fields: { isStored?: boolean; isAway?: boolean; version?: Version } = {}
-  ): { session: Session; receiver: NotingReceiver } {
-    const { isStored = false, isAway = false, version = 4 } = fields
-    const session = new Session(this, { clientId, version, expiryInterval: isStored ? 100 : 0 })
-    if (isStored) this.ledger.record({ kind: 'session', session: session.record })
-    const receiver = new NotingReceiver()
-    if (!isAway) session.resume(receiver)
-    return { session, receiver }
-  }
-
-  get enqueued(): { topic: string; to: string[] }[] {
-    return this.changes.flatMap(change =>
-      change.kind === 'enqueue' ? [{ topic: change.message.topic, to: change.entries.map(({ clientId }) => clientId) }] : []
-    )
-  }
-}
+import { Host } from '../helpers/exchange-host.js'
+import { gathered, messageOf, type NotingReceiver, SlowStore, subscriptionOf, usualDelivery } from '../helpers/session-bench.js'
 
 const live = ({ live }: NotingReceiver) => live.map(({ message }) => message.topic)
 const queued = ({ queued }: NotingReceiver) => queued.map(({ message, qos }) => `${message.topic} ${qos}`)
@@ -201,10 +109,10 @@ t.test('all stored receivers of a message are one change, and wait for it', asyn
   const { commit } = exchange.route(messageOf('x', { retain: true }), undefined)
   t.ok(commit)
   t.same([queued(unstored.receiver), stored.map(({ receiver }) => queued(receiver))], [['x 1'], [[], [], []]])
-  await turn()
+  await gathered()
   t.same(host.enqueued, [{ topic: 'x', to: ['a', 'b', 'c'] }])
   for (let pick = 1; !store.isIdle; pick++) store.step(pick)
-  await turn()
+  await gathered()
   t.equal(commit?.isDurable, true)
   t.same(
     stored.map(({ receiver }) => queued(receiver)),
@@ -217,7 +125,7 @@ t.test('a store that knows sessions we do not is told of every message that coul
   const host = new Host(Object.assign(new SlowStore(), { load: async () => undefined }))
   t.ok(host.exchange.route(messageOf('x', { qos: 1 }), undefined).commit)
   t.equal(host.exchange.route(messageOf('x', { qos: 0 }), undefined).commit, undefined)
-  await turn()
+  await gathered()
   t.same(host.enqueued, [{ topic: 'x', to: [] }])
 })
 
@@ -239,7 +147,7 @@ t.test('a retained message whose turn comes while another is on its way is store
   t.same(queued(asking.receiver), ['x 1', 'old 1'])
   both.session.replay([subscription])
   for (let pick = 1; pick < 50; pick++) {
-    await turn()
+    await gathered()
     if (!store.isIdle) store.step(pick)
   }
   t.same(host.enqueued, [
@@ -263,17 +171,22 @@ t.test('a hook that publishes, or throws, in the midst of a delivery mixes nothi
     return clientId === 'c' && message.topic === 'outer' ? messageOf('changed') : message
   }
   t.ok(exchange.route(messageOf('outer'), undefined).commit)
-  for (const clientId of ['d', 'b']) {
+  const { session: live, receiver } = host.add('live')
+  for (const clientId of ['d', 'b', 'e']) {
     const { session } = host.add(clientId, { isStored: true })
     exchange.subscribe(session, subscriptionOf('thrown'))
   }
-  t.throws(() => exchange.route(messageOf('thrown'), undefined))
+  exchange.subscribe(live, subscriptionOf('thrown'))
+  t.ok(exchange.route(messageOf('thrown'), undefined).commit)
+  t.same(host.failures, ['b Error: hook'])
+  t.equal(receiver.queued.length + receiver.live.length, 1)
   exchange.route(messageOf('inner'), undefined)
-  await turn()
+  await gathered()
   t.same(host.enqueued, [
     { topic: 'outer', to: ['a'] },
     { topic: 'inner', to: ['b', 'c'] },
     { topic: 'outer', to: ['b', 'c'] },
+    { topic: 'thrown', to: ['d', 'e'] },
     { topic: 'inner', to: ['b', 'c'] }
   ])
 })
@@ -296,9 +209,11 @@ t.test('a shared message goes to one who is there and may read it, else to one w
   members[2]?.session.suspend()
   publish(2)
   t.same(pending(), [2, 1, 5])
+  t.same(host.deniedDeliveries, [], 'somebody else has it')
   host.denied.add('b x').add('c x')
   publish(1)
   t.same(pending(), [2, 1, 5])
+  t.same(host.deniedDeliveries.toSorted(), ['a x', 'b x', 'c x'], 'nobody may have it')
 })
 
 async function retainedSetting(t: Test): Promise<{ host: Host; replay(filter: string): (string | undefined)[] }> {
@@ -330,7 +245,9 @@ t.test('retained: set, replaced, cleared, kept from who may not see it', async t
   host.deniedWriters.add('x')
   t.same(replay('#'), [undefined, 'y'])
   host.denied.add('a y')
+  t.same(host.deniedDeliveries, [])
   t.same(replay('#'), [undefined, undefined])
+  t.same(host.deniedDeliveries, ['a y'])
   exchange.route(messageOf('x', { payload: '', retain: true, qos: 0 }), undefined)
   t.equal(exchange.retained.get('x'), undefined)
   t.same(
@@ -348,7 +265,7 @@ t.test('$SYS is retained, and no store hears of it', async t => {
   const host = new Host(new SlowStore())
   t.equal(host.exchange.route(messageOf('$SYS/a', { retain: true }), undefined).commit, undefined)
   t.ok(host.exchange.retained.get('$SYS/a'))
-  await turn()
+  await gathered()
   t.same(host.changes, [])
 })
 

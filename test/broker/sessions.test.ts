@@ -29,6 +29,7 @@ const noEvents: EngineOptions['events'] = {
   wantsSubscribed: false,
   connackSent: () => {},
   ready: () => {},
+  announce: () => {},
   clientError: () => {},
   keepaliveTimeout: () => {},
   pinged: () => {},
@@ -235,7 +236,13 @@ t.test('at the end of the broker wills go that wait, and no others', async t => 
 t.test('a session ends when its time is over; one that is connected does not', async t => {
   const bench = new Bench({ delivery: { persistentClientExpiration: 60 } })
   const [short, long, never, back] = ['short', 'long', 'never', 'back'].map(clientId =>
-    bench.open(clientId, { sessionExpiryInterval: clientId === 'short' ? 10 : clientId === 'never' ? neverExpires : 1000 })
+    // MQTT 3.1.1 has no way to say when.
+    bench.open(
+      clientId,
+      clientId === 'never'
+        ? { version: 4, sessionExpiryInterval: neverExpires }
+        : { sessionExpiryInterval: clientId === 'short' ? 10 : 1000 }
+    )
   )
   for (const each of [short, long, never, back]) if (each !== undefined) bench.lose(each)
   bench.open('back', { sessionExpiryInterval: 1000 })
@@ -247,6 +254,17 @@ t.test('a session ends when its time is over; one that is connected does not', a
   t.same(bench.expired, ['short', 'long', 'never'])
   t.ok(bench.engine.sessions.get('back'))
   t.equal(bench.engine.stats.clientsExpired, 3)
+})
+
+t.test('a session that ends leaves no subscription, whatever its filters mean in JavaScript', async t => {
+  const bench = new Bench()
+  const { exchange } = bench.engine
+  const one = bench.open('__proto__', { sessionExpiryInterval: 0 })
+  for (const filter of ['__proto__', 'constructor', 'hasOwnProperty', 'a']) bench.engine.subscribe(one.session, subscriptionOf(filter))
+  t.equal(exchange.subscriptionCount, 4)
+  t.equal(bench.engine.subscriptionsOf('__proto__').length, 4)
+  bench.lose(one)
+  t.equal(exchange.subscriptionCount, 0)
 })
 
 t.test('when a session ends', async t => {
@@ -291,6 +309,19 @@ t.test('what a store had: deadlines of the past are due, subscriptions hold, tim
     ['never']
   )
   t.equal(exchange.subscriptionCount, 1)
+})
+
+t.test('who comes after the end of its session begins a new one, also where no sweep was there before', async t => {
+  const bench = new Bench()
+  const { sessions } = bench.engine
+  const will = { message: messageOf('will'), delayInterval: 9, dueAt: Date.now() + 9000 }
+  const stored = { version: 5, expiryInterval: 100, subscriptions: [], lastSequence: 0, held: new Map(), lastPacketId: 0 } as const
+  const queued = { messages: 0, bytes: 0 }
+  sessions.restore({ ...stored, clientId: 'over', queued, expiresAt: Date.now() - 1, leftAt: 1, will })
+  sessions.restore({ ...stored, clientId: 'not yet', queued, expiresAt: Date.now() + 50_000, leftAt: 1 })
+  t.equal(bench.open('over').isPresent, false)
+  t.same(bench.wills, ['will'])
+  t.equal(bench.open('not yet').isPresent, true)
 })
 
 t.test('a sweep that is done says so', async t => {

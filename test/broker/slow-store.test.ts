@@ -1,57 +1,13 @@
 // What a store that takes its time, or is in trouble, may not do: nothing is acknowledged before it is kept, nothing is overtaken for good,
 // and there is one connection for an identifier.
 
-import { createRequire } from 'node:module'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
-import { type BareOptions, startBareBroker } from '../helpers/bare-broker.js'
+import { startBareBroker } from '../helpers/bare-broker.js'
+import { type Gate, gated, openGate, openMemory } from '../helpers/gated-persistence.js'
 import type { MqttClient } from '../helpers/mqtt.js'
 import { below, seededRandom } from '../helpers/raw-mqtt.js'
 import { until } from '../helpers/until.js'
-
-type Persistence = NonNullable<BareOptions['persistence']>
-
-const openMemory: () => Persistence = createRequire(import.meta.url)('aedes-persistence')
-
-/** Called before each of a persistence's methods that write. */
-type Gate = (method: string) => Promise<void> | void
-
-const writes =
-  /^(storeRetained|addSubscriptions|removeSubscriptions|outgoing(?!Stream)|incomingStore|incomingDel|cleanSubscriptions|putWill|delWill)/
-
-function gated(gate: Gate): Persistence {
-  return new Proxy(openMemory(), {
-    get(target, name) {
-      const found: unknown = Reflect.get(target, name)
-      if (typeof found !== 'function') return found
-      if (typeof name !== 'string' || !writes.test(name)) return found.bind(target)
-      return async (...args: readonly unknown[]) => {
-        await gate(name)
-        return Reflect.apply(found, target, args)
-      }
-    }
-  })
-}
-
-/** A gate that can be shut. */
-function openGate(): { gate: Gate; shut(): void; open(): void; readonly waiting: number } {
-  let shut = false
-  let waiting: (() => void)[] = []
-  return {
-    gate: () => (shut ? new Promise<void>(resolve => waiting.push(resolve)) : undefined),
-    shut: () => {
-      shut = true
-    },
-    open: () => {
-      shut = false
-      for (const resolve of waiting) resolve()
-      waiting = []
-    },
-    get waiting() {
-      return waiting.length
-    }
-  }
-}
 
 async function awayReader(connect: () => Promise<MqttClient>): Promise<void> {
   const reader = await connect()
@@ -101,13 +57,86 @@ t.test('the end of a QoS 2 handshake comes when the store has the message', asyn
   t.same(acknowledgements(writer), ['pubcomp'])
 })
 
+type Step = (peer: MqttClient) => void
+
+const prepare: Step = peer => peer.publish('held', 'x', { qos: 2, messageId: 9 })
+const one = { topic: 'a', qos: 2, nl: false, rap: false, rh: 0 } as const
+for (const [what, cmd, ask] of [
+  ['PUBACK of a retained message', 'puback', peer => peer.publish('kept', 'x', { qos: 1, messageId: 1, retain: true })],
+  ['PUBREC', 'pubrec', peer => peer.publish('a', 'x', { qos: 2, messageId: 1 })],
+  ['PUBCOMP', 'pubcomp', peer => peer.send({ cmd: 'pubrel', messageId: 9 })],
+  ['SUBACK', 'suback', peer => peer.send({ cmd: 'subscribe', messageId: 1, subscriptions: [one] })],
+  ['UNSUBACK', 'unsuback', peer => peer.send({ cmd: 'unsubscribe', messageId: 1, unsubscriptions: ['b'] })],
+  ['PUBREL', 'pubrel', peer => peer.send({ cmd: 'pubrec', messageId: 1 })]
+] satisfies readonly (readonly [string, string, Step])[]) {
+  t.test(`what ${what} promises is in the store when it is sent`, async t => {
+    const store = openGate()
+    const { connect } = await startBareBroker(t, { persistence: gated(store.gate) })
+    const [peer, other] = [await connect(), await connect()]
+    await other.connect({ clientId: 'other' })
+    await peer.connect({ clientId: 'kept', clean: false })
+    await peer.subscribe('b', 2)
+    prepare(peer)
+    await peer.next('pubrec')
+    other.publish('b', 'x', { qos: 2, messageId: 1 })
+    await other.next('pubrec')
+    other.send({ cmd: 'pubrel', messageId: 1 })
+    await other.next('pubcomp')
+    t.equal((await peer.next('publish')).messageId, 1)
+    store.shut()
+    ask(peer)
+    await until(() => store.waiting > 0)
+    await peer.ping()
+    await other.ping()
+    t.notOk(peer.packets.some(packet => packet.cmd === cmd))
+    store.open()
+    await until(() => peer.packets.some(packet => packet.cmd === cmd))
+  })
+}
+
+t.test('CONNACK says that a session is kept when the store has it', async t => {
+  const store = openGate()
+  const { connect } = await startBareBroker(t, { persistence: gated(store.gate) })
+  const [peer, other] = [await connect(), await connect()]
+  await other.connect({ clientId: 'other' })
+  store.shut()
+  peer.send({ cmd: 'connect', clientId: 'kept', protocolId: 'MQTT', protocolVersion: 4, clean: false, keepalive: 0 })
+  await until(() => store.waiting > 0)
+  await other.ping()
+  t.same(peer.packets, [])
+  store.open()
+  t.equal((await peer.next('connack')).returnCode, 0)
+})
+
+t.test('nothing comes before CONNACK: neither what is queued nor what is published while the store keeps it waiting', async t => {
+  const store = openGate()
+  const { connect } = await startBareBroker(t, { persistence: gated(store.gate) })
+  await awayReader(connect)
+  const [reader, writer] = [await connect(), await connect()]
+  await writer.connect({ clientId: 'writer' })
+  writer.publish('a', 'queued', { qos: 1, messageId: 1 })
+  await writer.next('puback')
+  store.shut()
+  reader.send({ cmd: 'connect', clientId: 'reader', protocolId: 'MQTT', protocolVersion: 4, clean: false, keepalive: 0 })
+  await until(() => store.waiting > 0)
+  writer.publish('a', 'live')
+  writer.publish('a', 'stored', { qos: 1, messageId: 2 })
+  await writer.ping()
+  t.same(reader.packets, [])
+  store.open()
+  t.equal((await reader.next('connack')).sessionPresent, true)
+  const payloads = [String((await reader.next('publish')).payload), String((await reader.next('publish')).payload)]
+  t.same(payloads, ['queued', 'stored'])
+})
+
 t.test('a slow QoS 1 message that a QoS 0 one overtakes still arrives', async t => {
   const store = openGate()
   const { connect } = await startBareBroker(t, { persistence: gated(store.gate) })
   await awayReader(connect)
   const [online, slow, fast] = [await connect(), await connect(), await connect()]
-  await online.connect({ clientId: 'online' })
-  await online.subscribe('#')
+  // Its session is kept: what has QoS 1 comes when the store has it, what has QoS 0 at once.
+  await online.connect({ clientId: 'online', clean: false })
+  await online.subscribe('#', 1)
   await slow.connect({ clientId: 'slow' })
   await fast.connect({ clientId: 'fast' })
   store.shut()
@@ -117,10 +146,31 @@ t.test('a slow QoS 1 message that a QoS 0 one overtakes still arrives', async t 
   await fast.ping()
   store.open()
   const payloads = [await online.next('publish'), await online.next('publish')].map(({ payload }) => String(payload))
-  t.same(payloads.sort(), ['fast', 'slow'])
+  t.same(payloads, ['fast', 'slow'])
   const reader = await connect()
   await reader.connect({ clientId: 'reader', clean: false })
   t.equal(String((await reader.next('publish')).payload), 'slow')
+})
+
+t.test('what comes while a CONNACK waits for the store comes behind it', async t => {
+  const store = openGate()
+  const { connect } = await startBareBroker(t, { persistence: gated(store.gate) })
+  await awayReader(connect)
+  const [reader, writer] = [await connect(), await connect()]
+  await writer.connect({ clientId: 'writer' })
+  store.shut()
+  const connected = reader.connect({ clientId: 'reader', clean: false })
+  await until(() => store.waiting > 0)
+  writer.publish('a', 'now or never')
+  writer.publish('a', 'kept', { qos: 1, messageId: 1 })
+  writer.publish('a', 'kept too', { qos: 2, messageId: 2 })
+  writer.send({ cmd: 'pubrel', messageId: 2 })
+  await writer.ping()
+  t.equal(reader.takeBytes(), '')
+  store.open()
+  t.match(await connected, { returnCode: 0, sessionPresent: true })
+  t.equal(String((await reader.next('publish')).payload), 'kept')
+  t.equal(String((await reader.next('publish')).payload), 'kept too')
 })
 
 t.test('the order of one publisher is kept, however long each step of the store takes', async t => {
@@ -129,7 +179,11 @@ t.test('the order of one publisher is kept, however long each step of the store 
   await awayReader(connect)
   const writer = await connect()
   await writer.connect({ clientId: 'writer' })
-  for (let i = 1; i <= 20; i++) writer.publish('a', String(i), { qos: 1, messageId: i })
+  // A few at a time, so that there are many commits.
+  for (let i = 1; i <= 20; i++) {
+    writer.publish('a', String(i), { qos: 1, messageId: i })
+    if (i % 3 === 0) await pause(1)
+  }
   for (let i = 1; i <= 20; i++) t.equal((await writer.next('puback')).messageId, i)
   const reader = await connect()
   await reader.connect({ clientId: 'reader', clean: false })

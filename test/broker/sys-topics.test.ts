@@ -33,6 +33,19 @@ t.test('the first tick tells everything, the next what has changed', async t => 
   t.same(asObject(topics.tick(stats, idle, 15_999)), { uptime: '10 seconds' })
 })
 
+t.test('what others have to say is said too, and cleared when they say it no more', async t => {
+  const topics = new SysTopics('1', 0)
+  topics.tick(new Stats(), idle, 0)
+  const more = [
+    { topic: '$SYS/broker/x/a', payload: '1' },
+    { topic: '$SYS/broker/x/b', payload: '2' }
+  ]
+  t.same(topics.tick(new Stats(), idle, 0, more), more)
+  t.same(topics.tick(new Stats(), idle, 0, more), [])
+  t.same(topics.tick(new Stats(), idle, 0, more.slice(1)), [{ topic: '$SYS/broker/x/a', payload: '' }])
+  t.same(topics.tick(new Stats(), idle, 0, more), more.slice(0, 1), 'and said again')
+})
+
 t.test('old names say what the new ones say', async t => {
   const stats = new Stats()
   const topics = new SysTopics('1', 0)

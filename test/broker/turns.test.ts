@@ -1,51 +1,31 @@
 // Nobody waits for another's long work: it is done in slices. While it goes on, a neighbour gets its PINGRESP, and what the broker does in one
-// turn of the event loop takes no more than ten milliseconds.
+// turn of the event loop takes no more than ten milliseconds. That is asked in the long run, on a machine that is known; elsewhere a slow
+// processor is allowed for, and what is not sliced still shows: these works took 28 to 350 ms in one turn.
 
-import { Duplex } from 'node:stream'
+import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { type BareBroker, type BareOptions, plainListener, startBareBroker } from '../helpers/bare-broker.js'
+import { clientCertificate } from '../../dist/auth/certificate.js'
+import { AdminRoutes } from '../../dist/net/admin-routes.js'
+import { recheckPeer } from '../../dist/net/peer.js'
+import { openMemoryStore } from '../../dist/store/memory.js'
+import { type BareBroker, type BareOptions, startBareBroker } from '../helpers/bare-broker.js'
 import { dial, type LightClient } from '../helpers/light-client.js'
-import { connect, disconnect, publish, type RawConnect, subscribe, unsubscribe } from '../helpers/raw-mqtt.js'
+import { testPki } from '../helpers/pki.js'
+import { disconnect, publish, subscribe, unsubscribe } from '../helpers/raw-mqtt.js'
+import { crowd, Sink } from '../helpers/sink.js'
+import { materialOf, tlsConfig } from '../helpers/tls-listener.js'
 import { timeTurns } from '../helpers/turn-clock.js'
 
+const isLong = process.env.MOSQUITERO_LONG === '1'
 /** Milliseconds. */
-const longest = 10
+const longest = isLong ? 10 : 25
 /** The same where the client that reads fifty thousand messages works in the same turns. */
-const withReader = 15
+const withReader = isLong ? 15 : 25
 /** Code that is still cold, or a busy machine, may be measured again. What is not sliced is too long each time. */
 const attempts = 10
-
-/** The broker's end of a connection that costs nothing: what is written there is counted. */
-class Sink extends Duplex {
-  bytes = 0
-
-  constructor({ broker }: BareBroker, options: RawConnect) {
-    super({
-      read() {},
-      write: (chunk: Buffer, _encoding, done) => {
-        this.bytes += chunk.length
-        done()
-      }
-    })
-    broker.accept(this, { listener: plainListener, remoteAddress: '127.0.0.1', remotePort: 1 })
-    this.push(connect(options))
-  }
-}
-
-/** So many clients at once; their packets behind CONNECT. */
-async function crowd(broker: BareBroker, count: number, make: (i: number) => readonly [RawConnect, ...Buffer[]]): Promise<Sink[]> {
-  const sinks: Sink[] = []
-  for (let i = 0; i < count; i++) {
-    const [options, ...packets] = make(i)
-    const sink = new Sink(broker, options)
-    for (const packet of packets) sink.push(packet)
-    sinks.push(sink)
-    if (i % 50 === 0) await nextTurn()
-  }
-  while (sinks.some(({ bytes }) => bytes < 4)) await nextTurn()
-  return sinks
-}
 
 const start = (t: Test, options: BareOptions = {}): Promise<BareBroker> => startBareBroker(t, { ...options, debug: false })
 
@@ -99,7 +79,7 @@ async function keepsTurnsShort(
     found.push(`turns ${turns.map(turn => turn.toFixed(1)).join(', ')} ms, PINGRESP after ${waited.toFixed(1)} ms`)
   }
   t.ok(best <= bound, found.join('; '))
-  if (process.env.MOSQUITERO_LONG === '1') t.comment(found.join('; '))
+  if (isLong) t.comment(found.join('; '))
   pinger.destroy()
 }
 
@@ -163,6 +143,76 @@ for (const maxInflightMessages of [20, 0]) {
   })
 }
 
+t.test('a hundred thousand sessions and retained messages are listed for an administrator, and cleared', async t => {
+  const store = openMemoryStore()
+  for (const i of numbers(100_000)) {
+    const subscription = { qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0, identifier: 0 } as const
+    void store.commit([
+      { kind: 'session', session: { clientId: `client-${i}`, username: 'somebody', version: 5, expiryInterval: 1000, leftAt: 1 } },
+      { kind: 'subscribe', clientId: `client-${i}`, subscription: { ...subscription, filter: `a/${i}/#` } },
+      { kind: 'subscribe', clientId: `client-${i}`, subscription: { ...subscription, filter: 'a/+/b' } }
+    ])
+  }
+  const broker = await start(t, { store })
+  const { administration } = broker.broker
+  const routes = new AdminRoutes({ administration, name: '', version: '', reload: async () => Promise.reject(new Error('nobody asks')) })
+  t.teardown(() => routes.close())
+  const list = async (target: string): Promise<number> => {
+    let count = 0
+    const [path = ''] = target.split('?')
+    for (let page = target; ; ) {
+      const { body } = await routes.answer('GET', page)
+      await nextTurn()
+      if (!body.includes('[]')) count += 1
+      for (let at = body.indexOf('},{'); at >= 0; at = body.indexOf('},{', at + 1)) count += 1
+      const next = body.lastIndexOf('"next":"')
+      if (next < 0) return count
+      page = `${path}?limit=10000&next=${body.slice(next + 8, -2)}`
+    }
+  }
+  // tap watches every promise, and each item is one: without it these turns take 3 to 6 ms.
+  await keepsTurnsShort(
+    t,
+    broker,
+    async () => async () => {
+      t.equal(await list('/v1/clients?limit=10000&match=client-'), 100_000)
+    },
+    withReader
+  )
+  await keepsTurnsShort(t, broker, async () => async () => {
+    t.equal(await list('/v1/clients?limit=10000&match=*nobody*'), 0)
+  })
+  await keepsTurnsShort(
+    t,
+    broker,
+    async () => async () => {
+      t.equal(await list('/v1/subscriptions?topic=a/77/b'), 100_001)
+    },
+    withReader
+  )
+  const fill = async () => {
+    for (const i of numbers(100_000)) {
+      retain(broker, `r/${i % 300}/${i}`)
+      if (i % 1000 === 0) await nextTurn()
+    }
+  }
+  await keepsTurnsShort(t, broker, async () => {
+    await fill()
+    return async () => {
+      t.equal(await administration.clearRetained('r/#'), 100_000)
+    }
+  })
+  await fill()
+  await keepsTurnsShort(
+    t,
+    broker,
+    async () => async () => {
+      t.equal(await list('/v1/retained?filter=r/%23&limit=10000'), 100_000)
+    },
+    withReader
+  )
+})
+
 t.test('thirty thousand filters in one SUBSCRIBE, and in one UNSUBSCRIBE', async t => {
   const broker = await start(t)
   retain(broker, 'sub/1/1/x/y')
@@ -218,9 +268,35 @@ t.test('five thousand clients among twenty thousand sessions are judged again', 
   const here = await crowd(broker, 5000, i => [{ clientId: `here-${i}`, clean: false }])
   await crowd(broker, 15_000, i => [{ clientId: `away-${i}`, clean: false }, disconnect])
   await keepsTurnsShort(t, broker, async () => async () => {
-    t.equal(await broker.broker.recheckClients(({ connection, admitted }) => broker.policyOf(connection).recheck(connection, admitted)), 0)
+    t.equal(
+      (await broker.broker.recheckClients(({ connection, admitted }) => broker.policyOf(connection).recheck(connection, admitted))).size,
+      0
+    )
   })
   for (const sink of here) sink.destroy()
+})
+
+t.test('the certificates of ten thousand clients are judged again, and half of them are revoked', async t => {
+  const pki = await testPki(t)
+  const [good, bad] = [await pki.client('good'), await pki.client('bad')]
+  const material = await materialOf(tlsConfig({ ...(await pki.server()), cafile: pki.ca, crlfile: await pki.revoke(bad) }))
+  const certificates = [good, bad].map(({ cert }) => clientCertificate(new X509Certificate(readFileSync(cert))))
+  const broker = await start(t)
+  let sinks: readonly Sink[] = []
+  await keepsTurnsShort(t, broker, async () => {
+    for (const sink of sinks) sink.destroy()
+    sinks = await crowd(broker, 10_000, i => [{ version: 5, clientId: `c-${i}` }])
+    return async () => {
+      const losses = await broker.broker.recheckClients(({ admitted }) => {
+        const { clientId } = admitted.identity
+        if (!clientId.startsWith('c-')) return admitted
+        const verdict = recheckPeer(certificates[Number(clientId.slice(2)) % 2], material, new Date())
+        return verdict.ok ? admitted : { reason: 'administrative-action', loss: verdict.reason, ofCertificate: 'certificate revoked' }
+      })
+      t.same([...losses], [['revoked', 5000]])
+    }
+  })
+  for (const sink of sinks) sink.destroy()
 })
 
 t.test('fifty thousand sessions end in the same second, each with a will', async t => {
@@ -253,4 +329,59 @@ t.test('fifty thousand sessions end in the same second, each with a will', async
     },
     withReader
   )
+})
+
+/** So many receivers of the topic `all`, as many of them connected as are to be. */
+async function audience(broker: BareBroker, count: number, qos: number, { clean = true, isAway = false } = {}): Promise<Sink[]> {
+  return await crowd(broker, count, i => [{ clientId: `r${i}`, clean }, subscribe(['all'], 4, qos), ...(isAway ? [disconnect] : [])])
+}
+
+for (const [count, qos, kind] of [
+  [20_000, 0, 'connected'],
+  [50_000, 0, 'connected'],
+  [20_000, 1, 'connected'],
+  [50_000, 1, 'connected'],
+  [20_000, 1, 'kept'],
+  [20_000, 1, 'away']
+] as const) {
+  t.test(`a message of QoS ${qos} to ${count} receivers, ${kind}`, async t => {
+    const broker = await start(t, { limits: { maxQueuedMessages: 0, maxInflightMessages: 0 } })
+    const sinks = await audience(broker, count, qos, { clean: kind === 'connected', isAway: kind === 'away' })
+    const writer = await (await dial(broker.port)).connect({ clientId: 'writer' })
+    const payload = 'x'.repeat(100)
+    let acknowledged = 0
+    await keepsTurnsShort(t, broker, async attempt => {
+      // Every second time the plan is made anew.
+      if (attempt % 2 === 0) writer.send(subscribe([`none/${attempt}`]))
+      await writer.ping()
+      const before = Sink.total
+      const each = publish('all', { qos, messageId: 1, payload }).length
+      return async () => {
+        writer.send(publish('all', { qos: 1, messageId: 1, payload }))
+        await writer.has(4, ++acknowledged)
+        while (kind !== 'away' && Sink.total < before + count * each) await nextTurn()
+      }
+    })
+    for (const sink of sinks) sink.destroy()
+    writer.destroy()
+    await nextTurn()
+  })
+}
+
+t.test('a message to 20000 receivers whose queues an Aedes persistence keeps', async t => {
+  const openMemory: () => NonNullable<BareOptions['persistence']> = createRequire(import.meta.url)('aedes-persistence')
+  const broker = await start(t, { persistence: openMemory(), limits: { maxQueuedMessages: 0, maxInflightMessages: 0 } })
+  const sinks = await audience(broker, 20_000, 1, { clean: false })
+  const writer = await (await dial(broker.port)).connect({ clientId: 'writer' })
+  let acknowledged = 0
+  await keepsTurnsShort(t, broker, async () => {
+    await writer.ping()
+    return async () => {
+      writer.send(publish('all', { qos: 1, messageId: 1, payload: 'x' }))
+      await writer.has(4, ++acknowledged)
+    }
+  })
+  for (const sink of sinks) sink.destroy()
+  writer.destroy()
+  await nextTurn()
 })

@@ -20,7 +20,7 @@ export interface Promises {
 
 export interface Backend {
   readonly store: Store
-  /** As after a restart of the broker. */
+  /** As after a restart of the broker: the store that was open is of no use any more. */
   reopen(): Promise<Store>
   /** What lies there when nothing should. */
   leftovers?(): Promise<readonly string[]>
@@ -41,6 +41,7 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
         ...record('full'),
         version: 5,
         username: 'ann',
+        certificate: { organization: 'Acme', organizationalUnit: 'press', serial: '0A' },
         listener: '8883',
         expiryInterval: 60,
         expiresAt: 1_900_000_000_000,
@@ -159,6 +160,24 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
     }
     const third = await reopened({ ...backend, store: second })
     for (const clientId of ['a', 'b', 'c', 'd']) t.same((await third.session(clientId))?.queued, { messages: 0, bytes: 0 })
+  })
+
+  t.test(`${name}: what one start of the broker queued is not overwritten by what the next ones queue`, async t => {
+    const backend = await opened(t, open)
+    const starts = ['first', 'second', 'third']
+    let { store } = backend
+    const tail = (clientId: string): string[] => [1, 2, 3, 4, 5].map(n => `${clientId}/${n}`)
+    for (const clientId of starts) {
+      // The same identifiers each time, for another session.
+      await commit(store, newSession(clientId), subscribe(clientId, plain('q')))
+      for (let i = 1; i <= 5; i++) await commit(store, enqueue(entry(clientId, i, { topic: `${clientId}/${i}` })))
+      store = (await reopened({ ...backend, store })).store
+    }
+    const { session, store: last } = await reopened({ ...backend, store })
+    for (const clientId of starts) {
+      t.equal((await session(clientId))?.queued.messages, 5)
+      t.same(topicsOf(await readAll(last, clientId, 10)), tail(clientId))
+    }
   })
 
   t.test(`${name}: what the last sequence and packet identifier were`, async t => {
@@ -285,8 +304,8 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
   }
 
   t.test(`${name}: names as long as a client may have them`, async t => {
-    const backend = await opened(t, open)
     for (const unit of ['x', '€', '%']) {
+      const backend = await opened(t, open)
       const long = unit.repeat(65_535 / Buffer.byteLength(unit))
       const one = entry(long, 1, { topic: long, source: { clientId: long } })
       await commit(backend.store, newSession(long), subscribe(long, { ...plain(long), qos: 1 }), enqueue(one))
@@ -370,7 +389,7 @@ async function readAll(store: Store, clientId: string, limit: number): Promise<Q
   }
 }
 
-const someSource = { clientId: 'writer', username: 'will', listener: '1883' }
+const someSource = { clientId: 'writer', username: 'will', listener: '1883', certificate: { organization: 'Größe', serial: '0A' } }
 
 const userProperty = (name: string, value: string): Buffer =>
   Buffer.concat([Buffer.of(0x26), ...[name, value].flatMap(text => [Buffer.of(0, text.length), Buffer.from(text)])])

@@ -334,8 +334,8 @@ async function startOurs(config: string, log: string): Promise<Running> {
   return {
     log: () => readFileSync(log, 'utf8'),
     reload: async () => {
-      const problems = await server.reload()
-      if (problems.some(({ severity }) => severity === 'error')) throw new Error(problems.map(({ message }) => message).join('\n'))
+      const { problems, applied } = await server.reload()
+      if (!applied) throw new Error(problems.map(({ message }) => message).join('\n'))
     },
     connected: () => server.broker.connectedClients,
     close: () => server.close()

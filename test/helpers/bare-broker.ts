@@ -77,7 +77,9 @@ export const mosquittoDelivery: DeliveryConfig = {
   upgradeOutgoingQos: false,
   retainAvailable: true,
   retainExpiryInterval: 0,
-  sysInterval: 0
+  sysInterval: 0,
+  aclSubscribeCheck: 'warn',
+  acknowledge: 'stored'
 }
 
 export interface BareOptions {
@@ -85,6 +87,8 @@ export interface BareOptions {
   readonly allowAnonymous?: boolean
   /** The text of an acl_file; absent: none. */
   readonly acl?: string
+  /** The text of an ACL file that is asked beside it. */
+  readonly shadow?: string
   /** The text of a password_file; absent: none. */
   readonly passwords?: string
   readonly clientIdPrefix?: string
@@ -117,6 +121,7 @@ export function policyFrom(options: BareOptions, hasher: PasswordHasher, log: Lo
   return buildPolicy({
     listener,
     acl: options.acl === undefined ? openAcl : compileAcl(parseAcl(options.acl, 'acl').rules),
+    shadow: options.shadow === undefined ? undefined : compileAcl(parseAcl(options.shadow, 'new.acl').rules),
     passwords: options.passwords === undefined ? undefined : entriesOf(options.passwords),
     clientIdPrefix: options.clientIdPrefix,
     hasher,

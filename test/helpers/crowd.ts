@@ -14,6 +14,8 @@ export interface CrowdOptions {
   readonly bytes?: string
   /** A whole TLS handshake. */
   readonly handshake?: boolean
+  /** The address it comes from. */
+  readonly from?: string
 }
 
 export interface Crowd {
@@ -46,13 +48,13 @@ export async function startCrowd(t: TestScope, options: CrowdOptions): Promise<C
   return { opened: () => report.opened, ended: () => report.ended }
 }
 
-function run({ port, count, bytes = '', handshake = false }: CrowdOptions): void {
+function run({ port, count, bytes = '', handshake = false, from = '127.0.0.1' }: CrowdOptions): void {
   let [begun, opened, ended] = [0, 0, 0]
   const open = (): void => {
     if (begun === count) return
     begun += 1
     let isOpen = false
-    const options = { port, host: '127.0.0.1' }
+    const options = { port, host: '127.0.0.1', localAddress: from }
     const done = (): void => {
       isOpen = true
       if (bytes !== '') socket.write(Buffer.from(bytes, 'hex'))

@@ -102,6 +102,14 @@ export function record(
   return seen
 }
 
+/** What comes by the event `error`, which Aedes' types don't have. */
+export function errorsOf(broker: Broker): Error[] {
+  const errors: Error[] = []
+  const emitter: EventEmitter = broker
+  emitter.on('error', (error: Error) => errors.push(error))
+  return errors
+}
+
 /** Promise and its resolve, for a hook that is to wait. */
 export function gate(): { readonly opened: Promise<void>; open(): void } {
   let open = () => {}

@@ -124,7 +124,8 @@ export class MqttClient {
 
 /** A client on a new TCP connection to this port of the loopback. */
 export async function connectMqtt(port: number, protocolVersion: 3 | 4 | 5 = 4): Promise<MqttClient> {
-  const socket = connectTcp(port, '127.0.0.1')
+  // Else small packets wait for the other side's TCP.
+  const socket = connectTcp({ port, host: '127.0.0.1', noDelay: true })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
     socket.once('error', reject)

@@ -93,6 +93,8 @@ interface CrlOptions {
   readonly file?: string
   /** Its nextUpdate was yesterday. */
   readonly expired?: boolean
+  /** Until its nextUpdate; 60 when left out. */
+  readonly days?: number
 }
 
 /**
@@ -125,10 +127,11 @@ async function createPki(dir: string): Promise<TestPki> {
   async function crl({
     ca = root,
     file = join(dir, 'ca.crl'),
-    expired = false
+    expired = false,
+    days = 60
   }: CrlOptions & { ca?: TestAuthority } = {}): Promise<string> {
     const thisUpdate = expired ? daysFromNow(-30) : new Date()
-    write(file, await issueCrl(ca.authority, ca.revoked, { thisUpdate, nextUpdate: daysFromNow(expired ? -1 : 30) }))
+    write(file, await issueCrl(ca.authority, ca.revoked, { thisUpdate, nextUpdate: daysFromNow(expired ? -1 : days) }))
     return file
   }
 
@@ -180,8 +183,9 @@ function issue(issuer: Authority | undefined, profile: ProfileName, commonName: 
 
 function periodOf({ expired, notYetValid }: ValidityOptions): Period {
   if (expired) return { notBefore: daysFromNow(-30), notAfter: daysFromNow(-1) }
-  if (notYetValid) return { notBefore: daysFromNow(1), notAfter: daysFromNow(30) }
-  return { notBefore: daysFromNow(-1), notAfter: daysFromNow(30) }
+  if (notYetValid) return { notBefore: daysFromNow(1), notAfter: daysFromNow(60) }
+  // Long enough that nobody is warned of its end.
+  return { notBefore: daysFromNow(-1), notAfter: daysFromNow(60) }
 }
 
 const daysFromNow = (days: number): Date => new Date(Date.now() + days * 86_400_000)

@@ -30,7 +30,9 @@ export const usualDelivery: DeliveryConfig = {
   upgradeOutgoingQos: false,
   retainAvailable: true,
   retainExpiryInterval: 0,
-  sysInterval: 0
+  sysInterval: 0,
+  aclSubscribeCheck: 'warn',
+  acknowledge: 'stored'
 }
 
 export const yes: Decision = { allowed: true, reason: 'no-acl-file' }
@@ -51,6 +53,12 @@ export const longTurns = new LongTurns(error => {
 
 /** A turn of the event loop. */
 export const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
+
+/** As long as a commit waits for more that doesn't come. */
+export async function gathered(): Promise<void> {
+  await turn()
+  await turn()
+}
 
 export function messageOf(
   topic: string,
@@ -106,6 +114,10 @@ export class NotingReceiver implements Receiver {
  */
 export class SlowStore implements Store {
   readonly isDurableAtOnce = false
+  readonly takesMore: boolean
+  /** Commits, in the order in which they came and end. */
+  readonly #commits: { isDone: boolean; end(): void }[] = []
+  readonly #ended = new Map<string, number>()
   readonly queues = new Map<string, Map<number, QueueEntry>>()
   readonly changes: Change[] = []
   readonly #lastSequence = new Map<string, number>()
@@ -114,6 +126,10 @@ export class SlowStore implements Store {
   fails = true
   /** Each does a part; true: it was the last. */
   #work: ((pick: number) => boolean)[] = []
+
+  constructor(takesMore = false) {
+    this.takesMore = takesMore
+  }
 
   get isIdle(): boolean {
     return this.#work.length === 0
@@ -131,15 +147,26 @@ export class SlowStore implements Store {
 
   commit(changes: readonly Change[]): Promise<void> {
     let at = 0
-    return new Promise(resolve =>
+    return new Promise(resolve => {
+      const end = () => {
+        for (const change of changes) {
+          if (change.kind === 'enqueue') for (const { clientId, sequence } of change.entries) this.#ended.set(clientId, sequence)
+        }
+        resolve()
+      }
+      const commit = { isDone: false, end }
+      this.#commits.push(commit)
       this.#work.push(pick => {
+        // What is written side by side has nothing to do with each other; the rest goes one behind the other.
+        if (this.#commits[0] !== commit && !changes.every(({ kind }) => kind === 'enqueue' || kind === 'done')) return false
         const until = at + 1 + ((pick * 7) % 300)
         for (; at < until && at < changes.length; at++) this.#take(changes[at])
-        if (at < changes.length || pick % 3 === 0) return false
-        resolve()
+        if (at < changes.length || (pick >> 2) % 3 === 0) return false
+        commit.isDone = true
+        while (this.#commits[0]?.isDone) this.#commits.shift()?.end()
         return true
       })
-    )
+    })
   }
 
   page(clientId: string, after: number, limit: number): Promise<readonly QueueEntry[]> {
@@ -147,8 +174,10 @@ export class SlowStore implements Store {
     return new Promise((resolve, reject) =>
       this.#work.push(pick => {
         if (entries === undefined) {
+          const until = this.takesMore ? (this.#ended.get(clientId) ?? 0) : Number.POSITIVE_INFINITY
           entries = Array.from(this.queues.get(clientId)?.values() ?? [])
-            .filter(({ sequence }) => sequence > after)
+            .filter(({ sequence }) => sequence > after && sequence <= until)
+            .sort((a, b) => a.sequence - b.sequence)
             .slice(0, limit)
             .map(entry => ({ ...entry }))
           return false
@@ -171,6 +200,7 @@ export class SlowStore implements Store {
       ...record,
       subscriptions: [],
       held: new Map(),
+      leftAt: 1,
       lastSequence: this.#lastSequence.get(clientId) ?? 0,
       lastPacketId: this.#lastPacketId.get(clientId) ?? 0,
       queued: { messages: queue.length, bytes }
@@ -186,6 +216,8 @@ export class SlowStore implements Store {
         // As it was queued: whatever the engine does to it later is not known here.
         queue.set(entry.sequence, { ...entry, state: 'queued' })
         this.queues.set(entry.clientId, queue)
+        // Another commit may have been written before.
+        if (entry.sequence < (this.#lastSequence.get(entry.clientId) ?? 0)) continue
         this.#lastSequence.set(entry.clientId, entry.sequence)
         if (entry.packetId !== 0) this.#lastPacketId.set(entry.clientId, entry.packetId)
       }

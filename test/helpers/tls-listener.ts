@@ -95,6 +95,7 @@ export function tlsConfig(
     ...(files.crlfile !== undefined && { crlfile: setting(files.crlfile, 6) }),
     minVersion: 'TLSv1.2',
     requireCertificate: files.cafile !== undefined || files.capath !== undefined,
+    peers: {},
     ...rest
   }
 }
@@ -108,12 +109,17 @@ export async function materialOf(config: TlsConfig, now?: Date): Promise<TlsMate
 
 export async function testListener(
   t: TestScope,
-  { tls, config, host }: { tls?: TlsConfig; config?: Partial<ListenerConfig>; host?: Partial<ListenerHost> } = {}
+  {
+    tls,
+    material,
+    config,
+    host
+  }: { tls?: TlsConfig; material?: TlsMaterial; config?: Partial<ListenerConfig>; host?: Partial<ListenerHost> } = {}
 ): Promise<TestListener> {
   const log = testLog()
   const accepted: Accepted[] = []
   const listener = await openListener(
-    { config: listenerConfig({ ...config, ...(tls && { tls }) }), ...(tls && { material: await materialOf(tls) }) },
+    { config: listenerConfig({ ...config, ...(tls && { tls }) }), ...(tls && { material: material ?? (await materialOf(tls)) }) },
     {
       log,
       total: { count: 0, limit: -1 },

@@ -161,3 +161,46 @@ t.test('the gate: places are kept, addresses take turns, and none takes more tha
   t.equal(started.length, 7)
   t.end()
 })
+
+t.test('the gate: when all places are taken, the oldest gives up its own to an address with fewer, after a while', async t => {
+  const grace = 200
+  const gate = new HandshakeGate(8, 100, grace)
+  const given: string[] = []
+  const started: string[] = []
+  const enter = (address: string, name: string) => {
+    const leave = gate.enter(
+      address,
+      () => started.push(name),
+      () => {
+        given.push(name)
+        leave?.()
+      }
+    )
+    return leave
+  }
+  const flooders = ['a', 'b', 'c', 'd'].flatMap(address => [1, 2, 3].map(i => enter(address, `${address}${i}`)))
+  t.equal(started.length, 8)
+  enter('honest', 'h1')
+  enter('honest', 'h2')
+  await until(
+    () => started.includes('h1'),
+    () => 'a place'
+  )
+  t.same(given, ['a1'], 'one place, of the oldest')
+  t.equal(gate.running, 8)
+  await sleep(2 * grace)
+  t.notOk(started.includes('h2'), 'no address gets more than the others have')
+  t.same(given, ['a1'])
+  for (const leave of flooders) leave?.()
+  t.ok(started.includes('h2'))
+})
+
+t.test('the gate: whose address has nobody waiting may wait, also when others have filled all places to wait', t => {
+  const gate = new HandshakeGate(4, 4)
+  const enter = (address: string) => gate.enter(address, () => {})
+  for (const address of ['a', 'b', 'c', 'd']) t.same([enter(address), enter(address), enter(address)].map(Boolean), [true, true, false])
+  t.same([enter('honest'), enter('honest')].map(Boolean), [true, false])
+  for (const address of ['e', 'f', 'g']) t.ok(enter(address))
+  t.notOk(enter('h'), 'up to as many again')
+  t.end()
+})

@@ -40,7 +40,9 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     await pki.revoke(client)
     listener.update({ config: listener.config, material: await materialOf(tls) })
     t.match(await tlsClient(t, listener.port, { ...credentials, session: first.session }), { isAccepted: false, isReused: false })
-    t.match(await log.waitFor('rejected'), new RegExp(`certificate is revoked \\(serial ${client.serial}, on \\d{4}-\\d\\d-\\d\\d\\)`))
+    // One in 256 begins with a zero octet, which nobody writes.
+    const serial = client.serial.replace(/^0+/, '')
+    t.match(await log.waitFor('rejected'), new RegExp(`certificate is revoked \\(serial ${serial}, on \\d{4}-\\d\\d-\\d\\d\\)`))
   })
 
   t.test(`${version}: reading unchanged files again keeps tickets good`, async t => {
@@ -71,7 +73,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     t.match(await tlsClient(t, listener.port, { ...credentials, session }), { isAccepted: false, isReused: true })
     t.match(await log.waitFor('rejected'), /signed by an unknown CA: CN=Middle/)
 
-    now = new Date(Date.now() + 31 * day)
+    now = new Date(Date.now() + 61 * day)
     t.match(await tlsClient(t, listener.port, { ...credentials, session }), { isAccepted: false, isReused: true })
     t.match(await log.waitFor('rejected', 2), /certificate expired on/)
   })

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { FileReader } from '../../dist/files.js'
 import { readTlsMaterial } from '../../dist/net/tls.js'
 import { testPki } from '../helpers/pki.js'
 import { run, tlsConfig } from '../helpers/tls-listener.js'
@@ -224,4 +225,17 @@ t.test('material is the same exactly when its files and options are', async t =>
   await pki.revoke(await pki.client('bad'))
   changes.add(await digest(files))
   t.equal(changes.size, 7)
+})
+
+t.test('listeners with the same crlfile and the same CAs share its lists; with other CAs each has its own', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  const crlfile = await pki.crl()
+  const other = await pki.authority('Other')
+  const files = new FileReader()
+  const read = async (cafile: string) => (await readTlsMaterial(tlsConfig({ ...server, cafile, crlfile }), new Date(), files)).material
+  const [one, two, third] = [await read(pki.ca), await read(pki.ca), await read(other.cert)]
+  t.ok(one?.revocation?.[0])
+  t.equal(two?.revocation?.[0], one?.revocation?.[0])
+  t.not(third?.revocation?.[0], one?.revocation?.[0])
 })

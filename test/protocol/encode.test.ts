@@ -50,6 +50,7 @@ t.test("every packet has Mosquitto's bytes", async t => {
     [encodeAcknowledgement(7, 65_535, 0, 3), '7002ffff'],
     [encodeSuback(4, 7, [0, 1, 2, 0x80]), '9006000700010280'],
     [encodeSuback(5, 7, [0, 1]), '90050007000001'],
+    [encodeSuback(5, 7, [0x87], Buffer.from('1f000161', 'hex')), '90080007041f00016187'],
     [encodeUnsuback(4, 7, [0, 0x11]), 'b0020007'],
     [encodeUnsuback(5, 7, [0, 0x11]), 'b0050007000011'],
     [encodeDisconnect(0x81), 'e00181'],

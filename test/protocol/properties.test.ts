@@ -1,6 +1,6 @@
 import mqttPacket from 'mqtt-packet'
 import t from 'tap'
-import { decodeProperties, encodeProperties, type Properties, properties } from '../../dist/protocol/properties.js'
+import { decodeProperties, encodeProperties, type Properties, places, properties } from '../../dist/protocol/properties.js'
 
 const all: Properties = {
   payloadFormatIndicator: true,
@@ -69,7 +69,12 @@ t.test('bytes that are cut off give what stands before', async t => {
 
 t.test('values that a property can not have are a TypeError', async t => {
   for (const [wrong, message] of [
-    [{ topicAlias: 65_536 }, /topicAlias is a whole number from 0 to 65535/],
+    [{ topicAlias: 65_536 }, /topicAlias is a whole number from 1 to 65535/],
+    [{ topicAlias: 0 }, /topicAlias/],
+    [{ contentType: 'a\0' }, /contentType is text without control characters/],
+    [{ contentType: '\udc00' }, /contentType is text without control characters/],
+    [{ responseTopic: 'a/+' }, /responseTopic is a topic name/],
+    [{ userProperties: { a: 'b\0' } }, /userProperties is text without control characters/],
     [{ topicAlias: -1 }, /topicAlias/],
     [{ messageExpiryInterval: 1.5 }, /messageExpiryInterval/],
     [{ subscriptionIdentifier: 268_435_456 }, /subscriptionIdentifier/],
@@ -80,4 +85,8 @@ t.test('values that a property can not have are a TypeError', async t => {
   const untyped: object = JSON.parse('{"topicAlias":"1","userProperties":3,"contentType":5,"unknown":1}')
   for (const [name, value] of Object.entries(untyped).slice(0, 3)) t.throws(() => encodeProperties({ [name]: value }), TypeError)
   t.equal(encodeProperties(JSON.parse('{"unknown":1,"contentType":null}')).length, 0)
+  t.throws(() => encodeProperties(JSON.parse('{"payloadFormatIndicator":2}')), TypeError)
+  t.throws(() => encodeProperties(JSON.parse('{"contentType":["a","b"]}')), TypeError)
+  t.throws(() => encodeProperties({ sessionExpiryInterval: 1 }, places.publish), TypeError)
+  t.equal(encodeProperties({ sessionExpiryInterval: 1 }, places.connect).length, 5)
 })

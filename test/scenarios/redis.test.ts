@@ -83,7 +83,7 @@ for (const data of ['with its data', 'without its data'] as const) {
     const waiting = start(t, 'mosquitto_pub', [...here.at, '-q', '1', '-t', 't/waits', '-m', 'x'])
     await broker.line(/: Received PUBLISH from .*'t\/waits'/)
     broker.child.kill('SIGHUP')
-    await broker.line(/: Config reloaded, 0 clients disconnected\.$/)
+    await broker.line(/: Config reloaded: .*; 0 clients disconnected/)
     await redis.start()
     await broker.line(/: Redis at 127\.0\.0\.1:\d+ is back after \d+ seconds\.$/)
     t.equal((await waiting.ended).status, 0, 'acknowledged after all')
@@ -95,6 +95,19 @@ for (const data of ['with its data', 'without its data'] as const) {
     await stops(t, broker)
   })
 }
+
+t.test('a server in a program closes its connections to Redis, its ports and nothing else keeps the program', async t => {
+  const here = await setting(t)
+  await redisOf(t, here)
+  const program = `
+    import { createServer } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+    const server = await createServer({ config: ${JSON.stringify(join(here.dir, 'm.conf'))} })
+    await server.close()
+    console.log('closed')`
+  const { status, stdout } = await run(t, process.execPath, ['--input-type=module', '-e', program])
+  t.equal(status, 0)
+  t.match(stdout, /closed/)
+})
 
 t.test('Redis away at the start: the broker waits, a signal ends the wait', async t => {
   const here = await setting(t, `:${password}@`)

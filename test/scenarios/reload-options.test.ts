@@ -381,7 +381,7 @@ for (const { options: [name = ''] = [], before, after, run } of rows) {
         write,
         async reload() {
           conf(after)
-          t.notMatch(await server.reload(), [{ severity: 'error' }])
+          t.ok((await server.reload()).applied)
         }
       },
       t
@@ -399,7 +399,11 @@ const elsewhere: Readonly<Record<string, readonly string[]>> = {
     'message_size_limit',
     'set_tcp_nodelay'
   ],
+  'test/scenarios/psk.test.ts': ['psk_file', 'psk_hint'],
+  'test/scenarios/live-revocation.test.ts': ['disable_client_cert_date_checks'],
+  'test/scenarios/reload-listeners.test.ts': ['listener', 'port', 'bind_address', 'socket_domain'],
   'test/broker/exchange.test.ts': ['retain_expiry_interval'],
+  'test/scenarios/back-and-forth.test.ts': ['autosave_interval', 'autosave_on_changes'],
   'test/scenarios/reload.test.ts': [
     'acl_file',
     'allow_anonymous',

@@ -184,6 +184,21 @@ export const order: readonly Scenario[] = [
     }
   },
   {
+    name: 'a clean connection of a session that was kept forgets its half QoS 2 handshakes',
+    async run(broker) {
+      const reader = await broker.client('reader')
+      await reader.subscribe('#')
+      const writer = await broker.client('writer', { clean: false })
+      writer.send(`34 "a" 0001 'old'`)
+      await writer.expect('50 0001')
+      await writer.drop()
+      const again = await broker.client('writer')
+      again.send('62 0001')
+      await again.expect('70 0001')
+      await reader.expectNothing()
+    }
+  },
+  {
     name: 'a clean session forgets half a QoS 2 handshake: the identifier stands for a new message',
     async run(broker) {
       const reader = await broker.client('reader')

@@ -24,7 +24,7 @@ import {
   yes
 } from '../helpers/session-bench.js'
 
-type Kind = 'unstored' | 'at once' | 'later'
+type Kind = 'unstored' | 'at once' | 'later' | 'several at a time'
 
 type Step =
   | { kind: 'enqueue'; count: number; qos: Qos; size: number; topic: string; life: number | undefined }
@@ -91,9 +91,10 @@ class Bench implements SessionHost {
 
   constructor(kind: Kind) {
     this.kind = kind
-    this.slow = kind === 'later' ? new SlowStore() : undefined
+    const takesMore = kind === 'several at a time'
+    this.slow = kind === 'later' || takesMore ? new SlowStore(takesMore) : undefined
     this.store = this.slow ?? openMemoryStore()
-    this.ledger = new Ledger(this.store)
+    this.ledger = new Ledger(this.store, longTurns)
     const record = { clientId, version: 4, expiryInterval: kind === 'unstored' ? 0 : 1000 } as const
     this.session = new Session(this, record)
     if (kind !== 'unstored') this.ledger.record({ kind: 'session', session: record })
@@ -111,6 +112,14 @@ class Bench implements SessionHost {
 
   mayWrite() {
     return yes
+  }
+
+  deniedDelivery(_: Session, { topic }: Message) {
+    assert.ok(this.#denied.has(topic), 'called denied although it is not')
+  }
+
+  shadowedDelivery(): never {
+    assert.fail('there is no shadow')
   }
 
   replayOf(): never {
@@ -268,7 +277,7 @@ class Bench implements SessionHost {
       while (this.#flight.size > 0) this.#acknowledge(0)
       await turn()
       const isIdle = this.slow?.isIdle ?? true
-      quiet = isIdle && this.#flight.size === 0 ? quiet + 1 : 0
+      quiet = isIdle && this.#flight.size === 0 && this.ledger.latest === undefined ? quiet + 1 : 0
       if (!isIdle) this.slow?.step(pick)
     }
     this.check()
@@ -286,7 +295,7 @@ class Bench implements SessionHost {
     for (let pick = 1, quiet = 0; quiet < 3; pick += 1) {
       await turn()
       const isIdle = this.slow?.isIdle ?? true
-      quiet = isIdle ? quiet + 1 : 0
+      quiet = isIdle && this.ledger.latest === undefined ? quiet + 1 : 0
       if (!isIdle) this.slow?.step(pick)
     }
   }
@@ -555,9 +564,9 @@ async function at<T>(clock: () => number, work: () => Promise<T>): Promise<T> {
   }
 }
 
-const runs = { unstored: 300, 'at once': 800, later: 1500 } as const
+const runs = { unstored: 300, 'at once': 800, later: 1500, 'several at a time': 1500 } as const
 
-for (const kind of ['unstored', 'at once', 'later'] as const) {
+for (const kind of ['unstored', 'at once', 'later', 'several at a time'] as const) {
   t.test(`a queue keeps its order, its window and its count: ${kind}`, async () => {
     await fc.assert(
       fc.asyncProperty(steps(70), async steps => {
@@ -590,7 +599,7 @@ async function run(kind: Kind, steps: readonly Step[]): Promise<Bench> {
 const plain = { kind: 'enqueue', qos: 1, size: 1, topic: 'a', life: undefined } as const
 const connected = { kind: 'connect', receiveMaximum: 20, largest: 1000, isReady: true } as const
 
-for (const kind of ['at once', 'later'] as const) {
+for (const kind of ['at once', 'later', 'several at a time'] as const) {
   t.test(`three thousand wait for who was away, and more come while they are read: ${kind}`, async () => {
     await run(kind, [
       { ...plain, count: 3000 },
@@ -652,6 +661,38 @@ t.test('an identifier that comes round is not given twice', async t => {
   t.equal(session.inflight, 1)
 })
 
+t.test('after a crash whatever may have been sent before has DUP, also after a second one, and nothing else has', async t => {
+  const bench = new Bench('unstored')
+  const entries = [1, 2, 3].map((sequence): QueueEntry => {
+    const fields = { qos: 1, retain: false, subscriptionIdentifier: 0, state: 'queued' } as const
+    return { ...fields, clientId, sequence, packetId: sequence, message: messageOf('a') }
+  })
+  const record = { clientId, version: 5, expiryInterval: 100 } as const
+  const queue = { lastSequence: 3, lastPacketId: 3, queued: { messages: 3, bytes: 3 } }
+  const stored = { ...record, ...queue, subscriptions: [], held: new Map<number, Message>() }
+  const host = { ...hostOf(bench), store: storeOf(bench.store, async after => copies(after)) }
+  const copies = (after: number) => entries.filter(({ sequence }) => sequence > after).map(entry => ({ ...entry }))
+  const sent = async (session: Session) => {
+    const receiver = new NotingReceiver()
+    session.resume(receiver)
+    session.pump()
+    while (session.pending > session.inflight) await turn()
+    return receiver.queued.map(({ state }) => state)
+  }
+  const crashed = new Session(host, stored, stored)
+  crashed.leftAt = 1
+  t.equal(crashed.record.leftAt, undefined, 'the next crash will know')
+  const again = new Session(host, { ...stored, ...crashed.record }, { ...stored, ...crashed.record })
+  const last = again.enqueue(messageOf('a'), 1, false, 0)
+  if (last !== undefined) entries.push(last)
+  t.same(await sent(again), ['sent', 'sent', 'sent', 'queued'])
+  again.suspend()
+  again.leftAt = 1
+  t.equal(again.record.leftAt, 1)
+  const orderly = new Session(host, { ...stored, leftAt: 1 }, { ...stored, leftAt: 1 })
+  t.same((await sent(orderly)).slice(0, 3), ['queued', 'queued', 'queued'])
+})
+
 t.test('nor is one that waits in a long queue', async t => {
   const session = new Session(hostOf(new Bench('unstored')), { clientId, version: 5, expiryInterval: 0 })
   const receiver = new Counting()
@@ -703,6 +744,16 @@ t.test('a new connection begins to count repeats anew, and what it may no longer
   t.equal(session.heldBytes, 1)
 })
 
+function storeOf(store: Store, page: (after: number) => Promise<readonly QueueEntry[]>): Store {
+  return {
+    isDurableAtOnce: false,
+    open: () => store.open(),
+    commit: () => Promise.resolve(),
+    page: (_, after) => page(after),
+    close: () => store.close()
+  }
+}
+
 function hostOf({ log, limits, delivery, store, ledger }: SessionHost): SessionHost {
   const turns = longTurns
   const replayOf: SessionHost['replayOf'] = (_, subscription) => ({ subscription, next: () => undefined })
@@ -718,6 +769,8 @@ function hostOf({ log, limits, delivery, store, ledger }: SessionHost): SessionH
     forward: undefined,
     mayRead: () => yes,
     mayWrite: () => yes,
+    deniedDelivery: () => {},
+    shadowedDelivery: () => {},
     deliverRetained: () => {},
     dropped: () => {}
   }

@@ -9,7 +9,8 @@ import { Owed } from '../../dist/session/owed.js'
 import { TopicAliases } from '../../dist/session/topic-aliases.js'
 import type { Change, QueueEntry } from '../../dist/storage.js'
 import { openMemoryStore } from '../../dist/store/memory.js'
-import { messageOf, SlowStore, transportOf, turn } from '../helpers/session-bench.js'
+import { gathered, longTurns, messageOf, SlowStore, transportOf } from '../helpers/session-bench.js'
+import { until } from '../helpers/until.js'
 
 t.test('a deque is an array with two ends', async () => {
   const step = fc.oneof(
@@ -55,7 +56,7 @@ const entryOf = (sequence: number): QueueEntry => ({
 
 t.test('with a store that is durable at once nothing waits', async t => {
   const store = openMemoryStore()
-  const ledger = new Ledger(store)
+  const ledger = new Ledger(store, longTurns)
   t.equal(ledger.record({ kind: 'retain', topic: 'a', message: messageOf('a') }), undefined)
   t.equal((await store.open()).retained.length, 1)
   await ledger.drained()
@@ -69,38 +70,117 @@ t.test('changes of a turn are one commit; one is under way at a time, in order',
     commits.push(changes.map(each => (each.kind === 'retain' ? each.topic : '')))
     return Reflect.apply(commit, store, [changes])
   }
-  const ledger = new Ledger(store)
+  const ledger = new Ledger(store, longTurns)
   const order: string[] = []
   const first = ledger.record(change('a'))
   t.equal(ledger.record(change('b')), first)
   first?.wait({ settle: () => order.push('waiter') })
   first?.hand(entryOf(1), { take: ({ sequence }) => order.push(`entry ${sequence}`) })
   first?.hand(entryOf(2), { take: ({ sequence }) => order.push(`entry ${sequence}`) })
-  await turn()
+  await gathered()
   const second = ledger.record(change('c'))
   t.not(second, first)
   let isDrained = false
   const drained = ledger.drained().then(() => {
     isDrained = true
   })
-  await turn()
+  await gathered()
   t.same(commits, [['a', 'b']])
   t.equal(first?.isDurable, false)
   t.same(order, [])
   for (let pick = 1; !store.isIdle; pick++) store.step(pick)
-  await turn()
+  await gathered()
   t.same(order, ['entry 1', 'entry 2', 'waiter'])
   t.equal(first?.isDurable, true)
   t.equal(isDrained, false)
-  await turn()
+  await gathered()
   t.same(commits, [['a', 'b'], ['c']])
   for (let pick = 1; !store.isIdle; pick++) store.step(pick)
   await drained
   t.equal(second?.isDurable, true)
 })
 
-t.test('acknowledgements leave in the order of what they answer, each when it is durable', async () => {
+/** Takes commits over, and ends them when told. */
+class HeldStore extends SlowStore {
+  readonly commits: Change[][] = []
+  readonly #ends: (() => void)[] = []
+
+  override commit(changes: readonly Change[]): Promise<void> {
+    this.commits.push([...changes])
+    return new Promise(resolve => this.#ends.push(resolve))
+  }
+
+  async end(): Promise<void> {
+    this.#ends.shift()?.()
+    await gathered()
+  }
+}
+
+t.test('a store that takes more gets a commit for each turn, two at most; they are settled in order', async t => {
+  const store = new HeldStore(true)
+  const ledger = new Ledger(store, longTurns)
+  const settled: number[] = []
+  for (let i = 0; i < 5; i++) {
+    ledger.record(change(`${i}`))?.wait({ settle: () => settled.push(i) })
+    await gathered()
+  }
+  t.same(
+    store.commits.map(({ length }) => length),
+    [1, 1]
+  )
+  await store.end()
+  await gathered()
+  t.same(settled, [0])
+  t.same(
+    store.commits.map(({ length }) => length),
+    [1, 1, 3],
+    'what came meanwhile goes together'
+  )
+  for (let i = 0; i < 2; i++) await store.end()
+  await gathered()
+  t.same(settled, [0, 1, 2, 3, 4])
+  await ledger.drained()
+})
+
+t.test('what is done with goes along with what somebody waits for, or on its own after a while', async t => {
+  const patient = new HeldStore()
+  const patientLedger = new Ledger(patient, longTurns, 100_000_000)
+  patientLedger.record({ kind: 'done', entry: entryOf(1) })
+  for (let i = 0; i < 5; i++) await gathered()
+  t.same(patient.commits, [])
+  const isDrained = patientLedger.drained()
+  await gathered()
+  await patient.end()
+  await isDrained
+  const store = new HeldStore()
+  const ledger = new Ledger(store, longTurns)
+  ledger.record({ kind: 'done', entry: entryOf(1) })
+  ledger.record(change('a'))
+  await gathered()
+  t.same(
+    store.commits.map(changes => changes.map(({ kind }) => kind)),
+    [['done', 'retain']]
+  )
+  await store.end()
+  ledger.record({ kind: 'done', entry: entryOf(2) })
+  await until(() => store.commits.length === 2)
+  await store.end()
+  ledger.record({ kind: 'done', entry: entryOf(3) })
+  ledger.latest?.wait({ settle: () => {} })
+  await gathered()
+  t.equal(store.commits.length, 3, 'somebody waits for it')
+  await store.end()
+  ledger.record({ kind: 'done', entry: entryOf(4) })
+  const drained = ledger.drained()
+  await gathered()
+  t.equal(store.commits.length, 4, 'at the end too')
+  await store.end()
+  await drained
+})
+
+t.test('acknowledgements leave in the order of what they answer, each when it is durable, and CONNACK before all of them', async () => {
   const step = fc.oneof(
+    fc.record({ kind: fc.constant('open' as const), commit: fc.option(fc.nat(3)) }),
     fc.record({ kind: fc.constant('add' as const), commit: fc.option(fc.nat(3)), hasPacket: fc.boolean() }),
     fc.record({ kind: fc.constant('settle' as const), commit: fc.nat(3) })
   )
@@ -110,6 +190,8 @@ t.test('acknowledgements leave in the order of what they answer, each when it is
       const expected: { n: number; commit: Commit | undefined; hasPacket: boolean }[] = []
       const log: string[] = []
       let paid = 0
+      let count = 0
+      let isOpen = false
       const owed = new Owed(
         packet => log.push(`packet ${packet}`),
         () => paid++
@@ -117,17 +199,23 @@ t.test('acknowledgements leave in the order of what they answer, each when it is
       for (const step of steps) {
         const commit = step.commit === null ? undefined : commits[step.commit]
         if (step.kind === 'add') {
-          const n = expected.length
+          const n = count++
           expected.push({ n, commit, hasPacket: step.hasPacket })
           owed.add(step.hasPacket ? Buffer.from(`${n}`) : undefined, commit, () => log.push(`then ${n}`))
+        } else if (step.kind === 'open') {
+          if (isOpen) continue
+          isOpen = true
+          const n = count++
+          expected.unshift({ n, commit, hasPacket: true })
+          owed.open(Buffer.from(`${n}`), commit, () => log.push(`then ${n}`))
         } else if (commit?.isDurable === false) {
           const { size } = owed
           const before = paid
-          commit.settle()
+          commit.settle(longTurns)
           assert.equal(paid - before, owed.size < size ? 1 : 0)
         }
         const blocked = expected.findIndex(({ commit }) => commit?.isDurable === false)
-        const left = blocked < 0 ? expected : expected.slice(0, blocked)
+        const left: typeof expected = !isOpen ? [] : blocked < 0 ? expected : expected.slice(0, blocked)
         assert.deepEqual(
           log,
           left.flatMap(({ n, hasPacket }) => [...(hasPacket ? [`packet ${n}`] : []), `then ${n}`])
@@ -136,7 +224,7 @@ t.test('acknowledgements leave in the order of what they answer, each when it is
       }
       owed.cancel()
       const { length } = log
-      for (const commit of commits) if (!commit.isDurable) commit.settle()
+      for (const commit of commits) if (!commit.isDurable) commit.settle(longTurns)
       assert.equal(log.length, length)
       assert.equal(owed.size, 0)
     })
@@ -150,10 +238,11 @@ t.test('what is done with one may end them all', async t => {
     packet => log.push(String(packet)),
     () => log.push('paid')
   )
+  owed.open(Buffer.from('connack'), undefined, () => {})
   owed.add(Buffer.from('a'), commit, () => owed.cancel())
   owed.add(Buffer.from('b'), commit)
-  commit.settle()
-  t.same(log, ['a'])
+  commit.settle(longTurns)
+  t.same(log, ['connack', 'paid', 'a'])
   t.equal(owed.size, 0)
 })
 

@@ -1,6 +1,7 @@
 // Our store over aedes-persistence, as an embedder gives it, and over one that is in trouble.
 
 import { createRequire } from 'node:module'
+import { Readable } from 'node:stream'
 import t from 'tap'
 import { Message } from '../../dist/message.js'
 import { type AedesPersistence, openAedesStore } from '../../dist/store/aedes.js'
@@ -18,6 +19,53 @@ storeContract(
   },
   { ...everything, listsSessions: false, keepsRecord: false, keepsSource: false, keepsPublished: false, keepsLast: false }
 )
+
+t.test('a stream that fails between two pages ends nothing, and the rest is read anew', async t => {
+  const persistence = memoryPersistence()
+  const streams: Readable[] = []
+  const failing = new Proxy(persistence, {
+    get(target, name) {
+      const found: unknown = Reflect.get(target, name)
+      if (typeof found !== 'function') return found
+      if (name !== 'outgoingStream') return found.bind(target)
+      return (client: { readonly id: string }) => {
+        const stream = Readable.from(target.outgoingStream(client))
+        streams.push(stream)
+        return stream
+      }
+    }
+  })
+  const store = openAedesStore(failing, { failed: error => t.fail(String(error)) })
+  await store.open()
+  const session = { clientId: 'c', version: 4, expiryInterval: 0xffffffff } as const
+  const subscription = { filter: 'a', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0, identifier: 0 } as const
+  await store.commit([{ kind: 'session', session }])
+  await store.commit([{ kind: 'subscribe', clientId: 'c', subscription }])
+  for (let sequence = 1; sequence <= 9; sequence++) {
+    const message = new Message({ topic: 'a', payload: Buffer.from(String(sequence)), qos: 1, retain: false })
+    const entry = {
+      clientId: 'c',
+      sequence,
+      message,
+      qos: 1,
+      retain: false,
+      subscriptionIdentifier: 0,
+      packetId: sequence,
+      state: 'queued'
+    } as const
+    await store.commit([{ kind: 'enqueue', message, entries: [entry] }])
+  }
+  const sequences: number[] = []
+  for (const limit of [3, 3, 9]) {
+    // Where the failure is met while somebody reads, it is his.
+    const page = await Promise.resolve(store.page('c', sequences.at(-1) ?? 0, limit)).catch(() => [])
+    sequences.push(...page.map(({ sequence }) => sequence))
+    streams.at(-1)?.destroy(new Error('connection lost'))
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  for (const { sequence } of await store.page('c', sequences.at(-1) ?? 0, 9)) sequences.push(sequence)
+  t.same(sequences, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+})
 
 t.test('a deep message is kept for a session that nobody has asked for yet', async t => {
   const persistence = memoryPersistence()

@@ -1,9 +1,10 @@
 // broker.publish, broker.subscribe and broker.unsubscribe, and the notices of the broker itself.
 
+import { once } from 'node:events'
 import type { AedesPublishPacket } from 'aedes'
 import t from 'tap'
 import { Broker } from '../../../dist/index.js'
-import { close, createBroker, join, listen, message, publish, received } from '../../helpers/embedded.js'
+import { close, createBroker, errorsOf, join, listen, message, publish, received } from '../../helpers/embedded.js'
 import { until } from '../../helpers/mqtt.js'
 
 t.test('publish reaches clients with the lower of both QoS, and bypasses authorizePublish', async t => {
@@ -212,4 +213,115 @@ t.test('no connection is told of them, whatever it subscribes to', async t => {
   const before = beats.length
   await until(() => beats.length > before + 1, 'two heartbeats')
   t.same(await peer.messages(), [])
+})
+
+t.test("what an embedder publishes below the broker's own $SYS reaches who subscribed, by their names only", async t => {
+  const broker = await createBroker(t, { id: 'me' })
+  const peer = await join(broker, { clientId: 'one' })
+  const heard = await listen(broker, '$SYS/me/#')
+  for (const filter of ['$SYS/me/#', '#', '+/me/mine']) await peer.subscribe(filter)
+  for (const [topic, qos] of [
+    ['$SYS/me/mine', 0],
+    ['$SYS/me/new', 1],
+    ['$SYS/me/new/clients/here', 0]
+  ] as const) {
+    await publish(broker, message(topic, 'x', { qos, retain: true }))
+  }
+  for (const notice of ['heartbeat', 'birth', 'new/clients', 'disconnect/clients', 'new/subscribes', 'new/unsubscribes']) {
+    await publish(broker, message(`$SYS/me/${notice}`, 'x', { retain: true }))
+  }
+  await publish(broker, message('$SYS/sub/add', 'x'))
+  const own = ['$SYS/me/mine', '$SYS/me/new', '$SYS/me/new/clients/here']
+  t.same(
+    (await peer.messages()).map(({ topic }) => topic),
+    own
+  )
+  t.equal(heard.filter(line => line.endsWith(' x')).length, 9, 'broker.subscribe hears all of them')
+  const later = await join(broker, { clientId: 'later' })
+  await later.subscribe('$SYS/me/#')
+  t.same((await later.messages()).map(({ topic }) => topic).sort(), own)
+})
+
+const chains: readonly [name: string, start: (broker: Broker, next: () => void) => void][] = [
+  [
+    'functions given to broker.subscribe',
+    (broker, next) =>
+      broker.subscribe(
+        'chain/+',
+        (_packet, done) => {
+          next()
+          done()
+        },
+        () => {}
+      )
+  ],
+  ['the event publish', (broker, next) => broker.on('publish', ({ topic }) => topic.startsWith('chain/') && next())],
+  [
+    'the hook published',
+    (broker, next) => {
+      broker.published = ({ topic }, _client, done) => {
+        if (topic.startsWith('chain/')) next()
+        done()
+      }
+    }
+  ]
+]
+for (const [name, start] of chains) {
+  t.test(`a chain of publishes from within ${name} is as long as it likes, in order, and holds up nobody`, async t => {
+    const broker = await createBroker(t)
+    const errors = errorsOf(broker)
+    const length = 20_000
+    let count = 0
+    let finished = 0
+    const next = () => {
+      if (count < length) broker.publish(message(`chain/${count++}`, 'x'), () => finished++)
+    }
+    start(broker, next)
+    const peer = await join(broker, { clientId: 'one' })
+    const other = await join(broker, { clientId: 'two' })
+    await peer.subscribe('chain/+')
+    next()
+    await other.ping()
+    t.ok(count < length, 'it takes several turns')
+    await until(() => finished === length, 'the end of the chain')
+    t.same(errors, [])
+    const { topic } = (await peer.messages()).at(-1) ?? { topic: undefined }
+    t.equal(topic, `chain/${length - 1}`)
+  })
+}
+
+t.test('what a listener publishes is told when all have heard what it listened to', async t => {
+  const broker = await createBroker(t)
+  const order: string[] = []
+  broker.subscribe(
+    '+',
+    ({ topic }, done) => {
+      order.push(`first ${topic}`)
+      if (topic === 'a') broker.publish(message('b', 'x'), () => {})
+      done()
+    },
+    () => {}
+  )
+  broker.subscribe(
+    '+',
+    ({ topic }, done) => {
+      order.push(`second ${topic}`)
+      done()
+    },
+    () => {}
+  )
+  broker.on('publish', ({ topic }) => topic.length === 1 && order.push(`event ${topic}`))
+  await publish(broker, message('a', 'x'))
+  await until(() => order.length === 6, 'both messages')
+  t.same(order, ['first a', 'second a', 'event a', 'first b', 'second b', 'event b'])
+})
+
+t.test('broker.publish in the name of a client is told of with that client', async t => {
+  const broker = await createBroker(t)
+  const { client } = await join(broker, { clientId: 'one' })
+  const published = once(broker, 'publish')
+  broker.publish(message('a', 'x'), client, () => {})
+  const [packet, publisher] = await published
+  t.equal(packet.clientId, 'one')
+  t.ok(publisher === client)
 })

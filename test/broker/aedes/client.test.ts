@@ -1,8 +1,10 @@
 // The client: what it tells of itself, and what a program may do with it.
 
 import { once } from 'node:events'
+import type { Client } from 'aedes'
 import t from 'tap'
-import { createBroker, join, joinWith, message, Peer, publish, received } from '../../helpers/embedded.js'
+import { createBroker, join, joinWith, message, Peer, publish, received, record } from '../../helpers/embedded.js'
+import { gated, openGate } from '../../helpers/gated-persistence.js'
 import { until } from '../../helpers/mqtt.js'
 
 t.test('what a client tells of itself', async t => {
@@ -26,6 +28,19 @@ t.test('what a client tells of itself', async t => {
     [5, false, 60, 7, 1000],
     'clean tells whether the session ends with the connection'
   )
+})
+
+t.test('broker.clients has everybody by name, whatever the name means in JavaScript', async t => {
+  const broker = await createBroker(t)
+  for (const clientId of ['__proto__', 'constructor', 'hasOwnProperty', 'plain']) {
+    const peer = await join(broker, { clientId })
+    t.equal(broker.clients[clientId], peer.client, clientId)
+    t.ok(Object.keys(broker.clients).includes(clientId), clientId)
+    peer.destroy()
+    await until(() => peer.client.closed, 'the end')
+    t.notOk(clientId in broker.clients, clientId)
+  }
+  t.equal(broker.connectedClients, 0)
 })
 
 t.test('DISCONNECT of MQTT 5 may change the session expiry interval', async t => {
@@ -135,6 +150,141 @@ t.test('client.subscribe of a filter that is none calls back with an error', asy
   t.ok(error instanceof Error)
 })
 
+t.test('client.subscribe and client.unsubscribe call back when the store has it, not before', async t => {
+  const store = openGate()
+  const broker = await createBroker(t, { persistence: gated(store.gate) })
+  const { client } = await join(broker, { clientId: 'one', clean: false })
+  const events = record(broker, ['subscribe', 'unsubscribe'], event => event)
+  for (const request of ['subscribe', 'unsubscribe'] as const) {
+    store.shut()
+    events.push('asked')
+    client[request]({ subscriptions: [{ topic: 'a', qos: 1, nl: false, rap: false, rh: 0 }] }, error =>
+      events.push(error?.message ?? 'done')
+    )
+    await until(() => store.waiting > 0, 'the store')
+    await new Promise(resolve => setImmediate(resolve))
+    t.same(events, ['asked'], request)
+    store.open()
+    await until(() => events.length === 3, 'the answer')
+    t.same(events.splice(0), ['asked', request, 'done'])
+  }
+})
+
+t.test('client.subscribe calls back with an error where its client goes before the store has it', async t => {
+  const store = openGate()
+  const broker = await createBroker(t, { persistence: gated(store.gate) })
+  const { client } = await join(broker, { clientId: 'one', clean: false })
+  store.shut()
+  t.teardown(() => store.open())
+  const answered = new Promise(resolve => client.subscribe({ topic: 'a', qos: 1, nl: false, rap: false, rh: 0 }, resolve))
+  await until(() => store.waiting > 0, 'the store')
+  client.close()
+  t.match(await answered, { message: 'client is closed' })
+})
+
+t.test('client.subscribe takes the subscription identifier of a whole SUBSCRIBE', async t => {
+  const broker = await createBroker(t)
+  const peer = await join(broker, { clientId: 'one', protocolVersion: 5 })
+  const subscriptions = [{ topic: 'a', qos: 0, nl: false, rap: false, rh: 0 } as const]
+  await new Promise<void>(resolve =>
+    peer.client.subscribe({ cmd: 'subscribe', messageId: 9, subscriptions, properties: { subscriptionIdentifier: 300 } }, () => resolve())
+  )
+  await peer.next('suback')
+  await publish(broker, message('a', 'x'))
+  t.equal((await peer.next('publish')).properties?.subscriptionIdentifier, 300)
+})
+
+for (const persistence of ['memory', 'a store that takes its time']) {
+  t.test(`what is asked for when a client is told of comes behind its CONNACK: ${persistence}`, async t => {
+    const store = openGate()
+    const broker = await createBroker(t, persistence === 'memory' ? {} : { persistence: gated(store.gate) })
+    const answers: string[] = []
+    const told = (name: string) => (error?: Error) => answers.push(`${name} ${error?.message ?? 'done'}`)
+    const plain = { nl: false, rap: false, rh: 0 } as const
+    await publish(broker, message('kept', 'kept', { retain: true }))
+    broker.on('client', client => {
+      if (client.id !== 'one') return
+      client.publish(message('q0', 'x'), told('q0'))
+      client.publish(message('q1', 'x', { qos: 1 }), told('q1'))
+      client.subscribe({ topic: 'plain', qos: 0, ...plain }, told('plain'))
+      client.subscribe({ cmd: 'subscribe', messageId: 7, subscriptions: [{ topic: 'kept', qos: 0, ...plain }] }, told('whole'))
+      Reflect.apply(client.unsubscribe, client, ['none', told('unsubscribe')])
+      broker.publish(message('plain', 'from the broker'), () => {})
+      store.shut()
+    })
+    const peer = new Peer(broker, 5)
+    const connected = peer.connect({ clientId: 'one', clean: false, properties: { sessionExpiryInterval: 60 } })
+    if (persistence !== 'memory') {
+      await until(() => store.waiting > 0, 'the store')
+      t.equal(peer.takeBytes(), '')
+      store.open()
+    }
+    t.equal((await connected).cmd, 'connack', 'the first of all')
+    await until(() => answers.length === 5, 'all answers')
+    t.same(answers.sort(), ['plain done', 'q0 done', 'q1 done', 'unsubscribe done', 'whole done'])
+    await until(() => peer.packets.length === 5, 'all packets')
+    t.same(peer.packets.map(packet => (packet.cmd === 'publish' ? packet.topic : packet.cmd)).sort(), [
+      'kept',
+      'plain',
+      'q0',
+      'q1',
+      'suback'
+    ])
+    await publish(broker, message('plain', 'later'))
+    await until(() => peer.packets.length === 6, 'a message for the subscription')
+  })
+}
+
+t.test('client.disconnect when a client is told of ends it without a word: there was no CONNACK', async t => {
+  const broker = await createBroker(t)
+  broker.on('client', client => client.disconnect({ reasonCode: 0x98 }))
+  const peer = new Peer(broker, 5)
+  peer.send({ cmd: 'connect', clientId: 'one', protocolId: 'MQTT', protocolVersion: 5, clean: true, keepalive: 0 })
+  await peer.closed()
+  t.equal(peer.takeBytes(), '')
+  t.equal(peer.client.disconnectReasonCode, 0x98)
+})
+
+t.test('who is taken over while the store keeps its CONNACK back gets no DISCONNECT', async t => {
+  const store = openGate()
+  const broker = await createBroker(t, { persistence: gated(store.gate) })
+  const options = { clientId: 'one', clean: false, properties: { sessionExpiryInterval: 60 } }
+  store.shut()
+  const first = new Peer(broker, 5)
+  const refused = t.rejects(first.connect(options), /closed before CONNACK/)
+  await until(() => store.waiting > 0, 'the store')
+  const second = new Peer(broker, 5)
+  const connected = second.connect(options)
+  await refused
+  t.equal(first.takeBytes(), '')
+  store.open()
+  t.equal((await connected).reasonCode, 0)
+})
+
+t.test('what is asked of a client before it is let in, and after its end, is answered with an error', async t => {
+  const answers: string[] = []
+  const ask = (client: Client) => {
+    client.publish(message('a', 'x'), error => answers.push(error?.message ?? 'done'))
+    client.subscribe({ topic: 'a', qos: 0, nl: false, rap: false, rh: 0 }, error => answers.push(error?.message ?? 'done'))
+    Reflect.apply(client.unsubscribe, client, ['a', (error?: Error) => answers.push(error?.message ?? 'done')])
+  }
+  const broker = await createBroker(t, {
+    authenticate: (client, _username, _password, done) => {
+      ask(client)
+      done(null, true)
+    }
+  })
+  const peer = await join(broker, { clientId: 'one' })
+  await until(() => answers.length === 3, 'answers')
+  t.same(answers.splice(0), Array(3).fill('client is not connected yet'))
+  t.same(await peer.messages(), [])
+  peer.destroy()
+  await until(() => peer.client.closed, 'the end of the client')
+  ask(peer.client)
+  await until(() => answers.length === 3, 'answers')
+  t.same(answers, Array(3).fill('client is closed'))
+})
+
 t.test('client.unsubscribe: names, or a whole UNSUBSCRIBE', async t => {
   const broker = await createBroker(t)
   const peer = await join(broker, { clientId: 'one' })
@@ -188,6 +338,41 @@ t.test('client.disconnect tells an MQTT 5 client why, with properties where they
     t.equal(old.takeBytes(), '')
     t.equal(old.client.disconnectReasonCode, null)
   }
+})
+
+t.test('error on the client tells once what ended it, and nobody needs to listen', async t => {
+  const broker = await createBroker(t)
+  const seen: string[] = []
+  broker.on('clientError', (client, error) => seen.push(`broker: ${client.id} ${error.message}`))
+  broker.on('connectionError', (_client, error) => seen.push(`broker: nobody ${error.message}`))
+  const watch = (peer: Peer) => peer.client.on('error', error => seen.push(`client: ${error.message}`))
+
+  const malformed = await join(broker, { clientId: 'malformed' })
+  watch(malformed)
+  malformed.stream.write(Buffer.from([0x36, 0]))
+  await malformed.closed()
+  t.same(seen.splice(0), ['broker: malformed malformed packet', 'client: malformed packet'])
+
+  const stranger = new Peer(broker)
+  watch(stranger)
+  stranger.stream.write(Buffer.from([0xc0, 0]))
+  await stranger.closed()
+  t.same(seen.splice(0), ['broker: nobody protocol error', 'client: protocol error'])
+
+  for (const isHeard of [true, false]) {
+    const peer = await join(broker, { clientId: 'emitted' })
+    if (isHeard) watch(peer)
+    peer.client.emit('error', new Error('enough'))
+    peer.client.emit('error', new Error('again'))
+    await peer.closed()
+    t.same(seen.splice(0), ['broker: emitted enough', ...(isHeard ? ['client: enough', 'client: again'] : [])])
+  }
+
+  const gone = await join(broker, { clientId: 'gone' })
+  watch(gone)
+  gone.send({ cmd: 'disconnect', reasonCode: 0 })
+  await gone.closed()
+  t.same(seen, [])
 })
 
 t.test('client.emptyOutgoingQueue forgets what waits for the client', async t => {

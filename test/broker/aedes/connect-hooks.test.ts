@@ -68,6 +68,133 @@ t.test('preConnect may change the client identifier, the name and the password',
   t.same(logins, ['changed bob other'])
 })
 
+const farewell = { topic: 'will', payload: Buffer.from('bye'), qos: 0, retain: false } as const
+
+const wills: readonly [name: string, edit: (packet: ConnectPacket) => void, willOfClient: boolean, seen: string[]][] = [
+  [
+    'edits it',
+    ({ will }) => will && Object.assign(will, { topic: 'will/edited', payload: Buffer.from('edited'), qos: 1 }),
+    true,
+    ['will/edited edited 1']
+  ],
+  ['takes it away', packet => Reflect.deleteProperty(packet, 'will'), true, []],
+  [
+    'puts another in its place',
+    packet => Object.assign(packet, { will: { topic: 'will/other', payload: 'text' } }),
+    true,
+    ['will/other text 0']
+  ],
+  ['gives one', packet => Object.assign(packet, { will: { topic: 'will/given', payload: 'text', qos: 2 } }), false, ['will/given text 2']]
+]
+for (const [name, edit, hasWill, expected] of wills) {
+  for (const protocolVersion of [4, 5] as const) {
+    t.test(`preConnect ${name}: the will of an MQTT ${protocolVersion} client`, async t => {
+      const broker = await createBroker(t, {
+        preConnect: (_client, packet, done) => {
+          edit(packet)
+          done(null, true)
+        }
+      })
+      const seen: string[] = []
+      broker.on('publish', ({ topic, payload, qos }) => topic.startsWith('will') && seen.push(`${topic} ${payload} ${qos}`))
+      const peer = await join(broker, { clientId: 'one', protocolVersion, ...(hasWill && { will: farewell }) })
+      peer.destroy()
+      await until(() => peer.client.closed, 'the end of the client')
+      t.same(seen, expected)
+    })
+  }
+}
+
+t.test('preConnect may change what an MQTT 5 client asks for, and what its will carries', async t => {
+  const broker = await createBroker(t, {
+    preConnect: (_client, packet, done) => {
+      packet.properties = { ...packet.properties, sessionExpiryInterval: 77, receiveMaximum: 2, maximumPacketSize: 5000 }
+      if (packet.will?.properties) Object.assign(packet.will.properties, { contentType: 'edited', willDelayInterval: 0 })
+      done(null, true)
+    }
+  })
+  const { peer, connack } = await joinWith(broker, {
+    clientId: 'one',
+    protocolVersion: 5,
+    properties: { sessionExpiryInterval: 5, requestResponseInformation: true },
+    will: { ...farewell, properties: { willDelayInterval: 60, userProperties: { a: 'b' } } }
+  })
+  t.equal(connack.reasonCode, 0)
+  const { sessionExpiryInterval, receiveMaximum, maximumPacketSize, clean } = peer.client
+  t.same([sessionExpiryInterval, receiveMaximum, maximumPacketSize, clean], [77, 2, 5000, false])
+  const sent = once(broker, 'publish')
+  peer.destroy()
+  t.match((await sent)[0], { topic: 'will', properties: { contentType: 'edited', userProperties: { a: 'b' } } })
+})
+
+t.test('preConnect that makes a session of MQTT 3 clean, or keeps it', async t => {
+  let clean = true
+  const broker = await createBroker(t, {
+    preConnect: (_client, packet, done) => {
+      Object.assign(packet, { clean })
+      done(null, true)
+    }
+  })
+  for (const [asked, given] of [
+    [false, true],
+    [true, false]
+  ] as const) {
+    clean = given
+    const { peer } = await joinWith(broker, { clientId: `one ${given}`, clean: asked })
+    t.equal(peer.client.clean, given)
+    await peer.subscribe('a')
+    peer.destroy()
+    await until(() => peer.client.closed, 'the end of the client')
+    const { connack } = await joinWith(broker, { clientId: `one ${given}`, clean: false })
+    t.equal(connack.sessionPresent, !given)
+  }
+})
+
+t.test('preConnect can not change the version that a client speaks', async t => {
+  const broker = await createBroker(t, {
+    preConnect: (_client, packet, done) => {
+      packet.protocolVersion = 4
+      done(null, true)
+    }
+  })
+  const { peer, connack } = await joinWith(broker, { clientId: 'one', protocolVersion: 5 })
+  t.same([connack.reasonCode, peer.client.version], [0, 5])
+})
+
+const malformed: readonly [string, object][] = [
+  ['clientId is text', { clientId: 7 }],
+  ['clientId is text', { clientId: 'a\0b' }],
+  ['username is text', { username: {} }],
+  ['password is a string or bytes', { password: 5 }],
+  ['keepalive is a whole number', { keepalive: -1 }],
+  ['topic is a string', { will: {} }],
+  ['"a/#" is no topic name', { will: { topic: 'a/#' } }],
+  ['qos is 0, 1 or 2, not 3', { will: { topic: 'a', qos: 3 } }],
+  ['payload is a string or bytes', { will: { topic: 'a', payload: {} } }],
+  ['willDelayInterval is a whole number', { will: { topic: 'a', properties: { willDelayInterval: 'soon' } } }],
+  ['sessionExpiryInterval is a whole number', { properties: { sessionExpiryInterval: 1.5 } }],
+  ['receiveMaximum is a whole number from 1', { properties: { receiveMaximum: 0 } }]
+]
+for (const [reason, edit] of malformed) {
+  t.test(`preConnect that leaves what is no CONNECT is told, and its client is not let in: ${JSON.stringify(edit)}`, async t => {
+    const broker = await createBroker(t, {
+      preConnect: (_client, packet, done) => {
+        Object.assign(packet, edit)
+        done(null, true)
+      }
+    })
+    broker.on('client', () => t.fail('registered'))
+    const failed = failure(broker, 'connectionError')
+    const peer = new Peer(broker, 5)
+    peer.send({ ...connect, protocolVersion: 5 })
+    const error = await failed
+    t.ok(error instanceof TypeError)
+    t.match(error.message, reason)
+    await peer.closed()
+    t.equal(peer.takeBytes(), '')
+  })
+}
+
 const refusals: readonly [string, PreConnect][] = [
   ['an error', (_client, _packet, done) => done(new Error('not you'), false)],
   ['an error and true', (_client, _packet, done) => done(new Error('not you'), true)],
@@ -90,12 +217,23 @@ for (const [name, preConnect] of refusals) {
   }
 }
 
-t.test('preConnect that answers false without an error closes the connection', async t => {
-  const broker = await createBroker(t, { preConnect: (_client, _packet, done) => done(null, false) })
-  const peer = new Peer(broker)
-  peer.send(connect)
-  await peer.closed()
-  t.equal(peer.takeBytes(), '')
+// What its types would not let through.
+const say = (done: object, ...answer: unknown[]) => Reflect.apply(Function.prototype.call, done, [undefined, ...answer])
+
+for (const answer of [false, undefined, 1, 'yes']) {
+  t.test(`preConnect that answers ${answer} without an error closes the connection`, async t => {
+    const broker = await createBroker(t, { preConnect: (_client, _packet, done) => say(done, null, answer) })
+    const peer = new Peer(broker)
+    peer.send(connect)
+    await peer.closed()
+    t.equal(peer.takeBytes(), '')
+  })
+}
+
+t.test('authenticate that answers with a user, as many programs do, lets its client in', async t => {
+  const broker = await createBroker(t, { authenticate: (_client, username, _password, done) => say(done, null, username && { username }) })
+  t.equal((await joinWith(broker, { clientId: 'one', username: 'ann' })).connack.returnCode, 0)
+  t.equal((await joinWith(broker, { clientId: 'two' })).connack.returnCode, 5)
 })
 
 for (const hook of ['preConnect', 'authenticate'] as const) {

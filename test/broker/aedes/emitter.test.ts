@@ -5,7 +5,7 @@ import mqemitter from 'mqemitter'
 import type { Test } from 'tap'
 import t from 'tap'
 import type { Broker } from '../../../dist/index.js'
-import { createBroker, join, listen, message, publish, received } from '../../helpers/embedded.js'
+import { createBroker, errorsOf, join, listen, message, publish, received } from '../../helpers/embedded.js'
 import { until } from '../../helpers/mqtt.js'
 
 type Emitted = mqemitter.Message
@@ -112,6 +112,23 @@ t.test('a message of another broker reaches our clients and broker.subscribe, ea
   t.same(seen, ['a/0 x', 'a/1 x'])
 })
 
+t.test('what a program without a broker emits reaches our clients too, but not as a notice of ours', async t => {
+  const { broker, mq } = await neighbourhood(t)
+  const peer = await join(broker, { clientId: 'one' })
+  for (const filter of ['#', '$SYS/#']) await peer.subscribe(filter, 1)
+  const emit = (packet: Emitted) => new Promise(resolve => mq.emit(packet, resolve))
+  await emit({ topic: 'a', payload: 'text', qos: 1 })
+  await emit({ topic: '$SYS/ours/new/clients', payload: 'two' })
+  await emit({ topic: 'b' })
+  t.same(
+    (await peer.messages()).map(({ topic, payload, qos }) => [topic, String(payload), qos]),
+    [
+      ['a', 'text', 1],
+      ['b', '', 0]
+    ]
+  )
+})
+
 t.test('our own message does not come back to us', async t => {
   const { broker } = await neighbourhood(t)
   const peer = await join(broker, { clientId: 'one' })
@@ -141,6 +158,44 @@ t.test('authorizeForward is asked for messages of other brokers', async t => {
   t.equal(await received(peer), 'yes x')
 })
 
+t.test('an emitter that never answers holds up no delivery of ours', async t => {
+  const { broker, mq } = await neighbourhood(t)
+  const emitted: unknown[] = []
+  Reflect.set(mq, 'emit', (packet: Emitted) => emitted.push(packet.topic))
+  const [reader, writer] = [await join(broker, { clientId: 'reader', clean: false }), await join(broker, { clientId: 'writer' })]
+  await reader.subscribe('a', 2)
+  for (const qos of [0, 1, 2] as const) {
+    writer.publish('a', String(qos), { qos, messageId: 7 })
+    if (qos === 1) await writer.next('puback')
+    if (qos === 2) await writer.next('pubrec')
+    if (qos === 2) writer.send({ cmd: 'pubrel', messageId: 7 })
+    if (qos === 2) await writer.next('pubcomp')
+    t.equal(await received(reader), `a ${qos}`)
+  }
+  t.equal(emitted.filter(topic => topic === 'a').length, 3)
+})
+
+t.test('a topic deeper than the emitter takes is delivered here, and the error tells that others do not have it', async t => {
+  const { broker } = await neighbourhood(t)
+  const errors: string[] = []
+  Reflect.apply(broker.on, broker, ['error', (error: Error) => errors.push(error.message)])
+  const [reader, writer] = [await join(broker, { clientId: 'reader' }), await join(broker, { clientId: 'writer' })]
+  await reader.subscribe('#', 2)
+  const deep = `a${'/a'.repeat(150)}`
+  for (const [i, qos] of ([0, 1, 2] as const).entries()) {
+    writer.publish(deep, String(qos), { qos, messageId: 7 })
+    if (qos === 1) await writer.next('puback')
+    if (qos === 2) await writer.next('pubrec')
+    if (qos === 2) writer.send({ cmd: 'pubrel', messageId: 7 })
+    if (qos === 2) await writer.next('pubcomp')
+    t.equal(await received(reader), `${deep} ${qos}`)
+    t.equal(errors.length, i + 1)
+  }
+  await publish(broker, message(deep, 'broker'))
+  t.equal(await received(reader), `${deep} broker`)
+  await writer.ping()
+})
+
 t.test('a client that connects to another broker is closed here', async t => {
   const { broker, neighbour } = await neighbourhood(t)
   const peer = await join(broker, { clientId: 'one' })
@@ -149,6 +204,18 @@ t.test('a client that connects to another broker is closed here', async t => {
   await peer.closed()
   await until(() => broker.connectedClients === 1, 'one client')
   await other.ping()
+})
+
+t.test('no name that another broker tells is one of the language', async t => {
+  const { broker, neighbour } = await neighbourhood(t)
+  const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty']
+  for (const name of names) await neighbour.say({ topic: '$SYS/theirs/new/clients', payload: Buffer.from(name) })
+  const peers = await Promise.all(names.map(clientId => join(broker, { clientId })))
+  t.same(Object.keys(broker.clients).sort(), [...names].sort())
+  for (const name of names) await neighbour.say({ topic: '$SYS/theirs/new/clients', payload: Buffer.from(name) })
+  for (const peer of peers) await peer.closed()
+  await until(() => broker.connectedClients === 0, 'the end of all')
+  t.same(Object.keys(broker.clients), [])
 })
 
 t.test('other brokers are known by their heartbeat, and their birth harms nobody', async t => {
@@ -185,4 +252,21 @@ t.test('two brokers on one emitter: a message reaches the clients of both once',
       expected
     )
   }
+})
+
+t.test('an emitter that another broker has closed is told of with a message, not with each notice', async t => {
+  const { broker, mq } = await neighbourhood(t)
+  const errors = errorsOf(broker)
+  const peer = await join(broker, { clientId: 'one' })
+  await peer.subscribe('a')
+  await new Promise<void>(resolve => mq.close(resolve))
+  peer.publish('a', 'x')
+  t.equal(await received(peer), 'a x')
+  peer.destroy()
+  await until(() => peer.client.closed, 'the end of the client')
+  await new Promise(resolve => setImmediate(resolve))
+  t.same(
+    errors.map(error => error.message),
+    ['mqemitter is closed']
+  )
 })

@@ -1,6 +1,7 @@
 // The events of the broker: what comes when, and with what.
 
 import { once } from 'node:events'
+import { generate } from 'mqtt-packet'
 import t from 'tap'
 import { Broker } from '../../../dist/index.js'
 import { close, createBroker, join, joinWith, listen, message, Peer, publish, received, record } from '../../helpers/embedded.js'
@@ -24,6 +25,72 @@ t.test('client, connackSent, clientReady, clientDisconnect: once each, in this o
     'clientReady one connecting false connected true of 1',
     'clientDisconnect one connecting false connected false of 0'
   ])
+})
+
+t.test('clientReady comes when the client may have read its CONNACK, so that a program may listen then', async t => {
+  const broker = await createBroker(t)
+  const peer = new Peer(broker)
+  await peer.connect({ clientId: 'one' })
+  t.same([peer.client.connecting, peer.client.connected], [true, false])
+  const [client] = await once(broker, 'clientReady')
+  t.equal(client, peer.client)
+  t.same([client.connecting, client.connected], [false, true])
+})
+
+t.test('clientReady comes before everything that the client sends behind its CONNECT', async t => {
+  const broker = await createBroker(t)
+  const seen = record(broker, ['client', 'connackSent', 'clientReady', 'ping', 'publish', 'clientDisconnect'], (event, [packet]) =>
+    packet instanceof Object && 'topic' in packet ? `${event} ${packet.topic}` : event
+  )
+  const peer = new Peer(broker)
+  const connect = { cmd: 'connect', clientId: 'one', protocolId: 'MQTT', protocolVersion: 4, clean: true, keepalive: 0 } as const
+  const publish = { cmd: 'publish', topic: 'a', payload: 'x', qos: 0, dup: false, retain: false } as const
+  peer.stream.write(Buffer.concat([generate(connect), generate({ cmd: 'pingreq' }), generate(publish), generate({ cmd: 'disconnect' })]))
+  await peer.closed()
+  t.same(
+    seen.filter(line => !line.includes('$SYS')),
+    ['client', 'connackSent', 'clientReady', 'ping', 'publish a', 'clientDisconnect']
+  )
+})
+
+t.test('what comes of a packet may be listened to behind the write, also where the stream hands it over at once', async t => {
+  const broker = await createBroker(t)
+  const peer = await join(broker, { clientId: 'one' })
+  peer.send({ cmd: 'pingreq' })
+  t.equal((await once(broker, 'ping'))[1], peer.client)
+  peer.publish('a', 'x')
+  t.equal((await once(broker, 'publish'))[0].topic, 'a')
+  peer.publish('a', 'last')
+  peer.send({ cmd: 'disconnect' })
+  peer.stream.end()
+  t.equal(String((await once(broker, 'publish'))[0].payload), 'last')
+})
+
+t.test('the error of who is refused may be listened to behind the answer', async t => {
+  const broker = await createBroker(t, { authenticate: (_client, _username, _password, done) => done(null, false) })
+  await joinWith(broker, { clientId: 'one' })
+  t.match((await once(broker, 'clientError'))[1], { message: 'not authorized', errorCode: 5 })
+  const peer = new Peer(broker)
+  // Neither a clean session nor a client identifier.
+  peer.stream.write(Buffer.from('100c00044d5154540400003c0000', 'hex'))
+  t.equal((await peer.next('connack')).returnCode, 2)
+  t.match((await once(broker, 'connectionError'))[1], { message: 'identifier rejected', errorCode: 2 })
+})
+
+t.test('an error of the stream is a clientError, or a connectionError of who is no client yet', async t => {
+  const broker = await createBroker(t)
+  const failure = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
+  const stranger = new Peer(broker)
+  const strange = once(broker, 'connectionError')
+  stranger.client.conn.destroy(failure)
+  t.same(await strange, [stranger.client, failure])
+  const peer = await join(broker, { clientId: 'one' })
+  const seen = record(broker, ['clientError', 'clientDisconnect'], (event, [client, error]) =>
+    error instanceof Error && client === peer.client ? `${event} ${error.message}` : event
+  )
+  peer.client.conn.destroy(failure)
+  await until(() => seen.length === 2, 'the end')
+  t.same(seen, ['clientError read ECONNRESET', 'clientDisconnect'])
 })
 
 t.test('clientDisconnect comes however a client goes, and says with which reason the broker sent it away', async t => {
@@ -208,6 +275,24 @@ t.test('subscribe has every filter with the code it was granted, after SUBACK', 
     ])
     t.ok(client === peer.client)
   }
+})
+
+t.test('subscribe tells a filter once that was named twice, as it is now', async t => {
+  const broker = await createBroker(t)
+  const peer = await join(broker, { clientId: 'one' })
+  const subscribed = once(broker, 'subscribe')
+  const asked = [
+    { topic: 'a', qos: 1 },
+    { topic: 'constructor', qos: 2 },
+    { topic: 'a', qos: 0 }
+  ] as const
+  peer.send({ cmd: 'subscribe', messageId: 1, subscriptions: asked.map(one => ({ ...one, nl: false, rap: false, rh: 0 })) })
+  t.same((await peer.next('suback')).granted, [1, 2, 0])
+  const [subscriptions] = await subscribed
+  t.same(subscriptions, [
+    { topic: 'a', qos: 0 },
+    { topic: 'constructor', qos: 2 }
+  ])
 })
 
 t.test('unsubscribe has the filters, also those that were not subscribed', async t => {

@@ -32,6 +32,24 @@ t.test('topicAliasMaximum, maximumPacketSize and receiveMaximum are announced an
   await peer.closed()
 })
 
+t.test('0 is no alias, no limit of packets and no window', async t => {
+  const broker = await createBroker(t, { topicAliasMaximum: 0, maximumPacketSize: 0, receiveMaximum: 0 })
+  const { peer, connack } = await joinWith(broker, { clientId: 'one', protocolVersion: 5 })
+  const { topicAliasMaximum, maximumPacketSize, receiveMaximum } = connack.properties ?? {}
+  t.same([topicAliasMaximum, maximumPacketSize, receiveMaximum], [undefined, undefined, undefined])
+  await peer.subscribe('#', 1)
+  for (let i = 0; i < 100; i++) await publish(broker, message('a', String(i), { qos: 1 }))
+  t.equal((await peer.messages()).length, 100)
+  for (let i = 1; i <= 100; i++) {
+    peer.publish('b', 'held', { qos: 2, messageId: i })
+    t.match(await peer.next('pubrec'), { messageId: i, reasonCode: 0 })
+  }
+  peer.publish('c', 'x'.repeat(3_000_000))
+  t.equal((await peer.next('publish')).payload.length, 3_000_000)
+  peer.publish('d', 'x', { properties: { topicAlias: 1 } })
+  t.equal((await peer.next('disconnect')).reasonCode, 0x94)
+})
+
 t.test('maximumPacketSize: what is larger ends its connection, and clientError says by how much', async t => {
   const broker = await createBroker(t, { maximumPacketSize: 200 })
   for (const protocolVersion of [4, 5] as const) {
@@ -90,6 +108,28 @@ t.test('maxClientsIdLength: a limit for MQTT 3.1 when it is given; Mosquitto has
   t.equal((await failed).message, 'identifier rejected')
   t.equal((await joinWith(strict, { clientId, protocolVersion: 4 })).connack.returnCode, 0)
   t.equal((await joinWith(strict, { clientId: 'x'.repeat(23), protocolVersion: 3 })).connack.returnCode, 0)
+})
+
+t.test('maxTopicLevels counts for the filters of broker.subscribe alone: a topic has up to 200 slashes', async t => {
+  const broker = await createBroker(t, { maxTopicLevels: 2 })
+  const deep = `a${'/a'.repeat(200)}`
+  const told = await new Promise<unknown>(resolve => Reflect.apply(broker.subscribe, broker, ['a/b/c', () => {}, resolve]))
+  t.match(told, { message: 'topic has too many levels' })
+  const seen = await listen(broker, 'a/#')
+  const peer = await join(broker, { clientId: 'one' })
+  await peer.subscribe(deep)
+  await publish(broker, message(deep, 'broker'))
+  peer.publish(deep, 'client')
+  const other = await join(broker, { clientId: 'other', will: { topic: deep, payload: Buffer.from('will'), qos: 0, retain: false } })
+  for (const payload of ['broker', 'client']) t.equal(await received(peer), `${deep} ${payload}`)
+  other.destroy()
+  t.equal(await received(peer), `${deep} will`)
+  t.same(
+    seen,
+    ['broker', 'client', 'will'].map(payload => `${deep} ${payload}`)
+  )
+  peer.publish(`${deep}/a`, 'x')
+  await peer.closed()
 })
 
 t.test('sessionExpiryIntervalLimit: longer sessions are cut, and their clients told', async t => {

@@ -1,6 +1,7 @@
 // A `persistence` of the embedder: what outlives the broker lies there.
 
 import { createRequire } from 'node:module'
+import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { Broker } from '../../../dist/index.js'
 import { close, createBroker, join, joinWith, message, publish, received } from '../../helpers/embedded.js'
@@ -150,6 +151,27 @@ t.test('a persistence that fails to set up fails the start', async t => {
     }
   }
   await t.rejects(Broker.createBroker({ persistence }), { message: 'no database' })
+})
+
+t.test('close ends the tries of a persistence in trouble', async t => {
+  const persistence = memory()
+  let tries = 0
+  const broker = await Broker.createBroker({ persistence })
+  const reader = await join(broker, { clientId: 'reader', clean: false })
+  await reader.subscribe('a', 1)
+  persistence.outgoingEnqueue = async () => {
+    tries += 1
+    throw new Error('no room')
+  }
+  const writer = await join(broker, { clientId: 'writer' })
+  writer.publish('a', 'x', { qos: 1, messageId: 1 })
+  await until(() => tries > 1, 'a second try')
+  await close(broker)
+  const before = tries
+  // The pauses are of tenths of a second yet.
+  await pause(1000)
+  t.equal(tries, before)
+  t.same(writer.packets, [], 'nothing was acknowledged')
 })
 
 t.test('a QoS 1 message is acknowledged when the persistence has it', async t => {

@@ -2,7 +2,7 @@
 
 import type { AedesOptions, AedesPublishPacket, Client, PublishPacket } from 'aedes'
 import t from 'tap'
-import { createBroker, gate, join, listen, message, publish, received } from '../../helpers/embedded.js'
+import { createBroker, gate, join, listen, message, type Peer, publish, received } from '../../helpers/embedded.js'
 import { until } from '../../helpers/mqtt.js'
 
 type AuthorizePublish = NonNullable<AedesOptions['authorizePublish']>
@@ -150,6 +150,20 @@ t.test('without a hook nobody but the broker publishes to $SYS', async t => {
   )
 })
 
+t.test("what is below $SYS stays the broker's own, also where authorizePublish says yes to everything", async t => {
+  const broker = await createBroker(t, { authorizePublish: (_client, _packet, done) => done(null) })
+  const seen = await listen(broker, '$SYS/#')
+  const victim = await join(broker, { clientId: 'victim' })
+  const peer = await join(broker, { clientId: 'one', protocolVersion: 5 })
+  seen.length = 0
+  for (const [i, topic] of [`$SYS/${broker.id}/new/clients`, '$SYS/other/new/clients', '$SYS/sub/add', '$SYS/mine'].entries()) {
+    peer.publish(topic, 'victim', { qos: 1, messageId: i + 1 })
+    t.match(await peer.next('puback'), { messageId: i + 1, reasonCode: 0x87 })
+  }
+  t.same(seen, [])
+  await victim.ping()
+})
+
 t.test('authorizePublish is asked for a will when it is due, and not for what the broker publishes', async t => {
   const asked: string[] = []
   const broker = await createBroker(t, {
@@ -172,6 +186,97 @@ t.test('authorizePublish is asked for a will when it is due, and not for what th
   await until(() => seen.length === 2, 'two messages')
   t.same(seen.sort(), ['will/broker x', 'will/good bye'])
   t.same(asked, ['bad will/bad bye 1 false', 'good will/good bye 1 false'])
+})
+
+t.test('authorizePublish gets the client of a will, also where that has gone long before', async t => {
+  const asked: unknown[] = []
+  const broker = await createBroker(t, {
+    authorizePublish: (client, { topic }, done) => {
+      asked.push([topic, client?.id, client?.version, client?.closed])
+      done(null)
+    }
+  })
+  const seen = await listen(broker, 'will/+')
+  for (const [clientId, willDelayInterval] of [
+    ['now', 0],
+    ['later', 1]
+  ] as const) {
+    const peer = await join(broker, {
+      clientId,
+      protocolVersion: 5,
+      properties: { sessionExpiryInterval: 60 },
+      will: { topic: `will/${clientId}`, payload: Buffer.from('bye'), qos: 0, retain: false, properties: { willDelayInterval } }
+    })
+    peer.destroy()
+  }
+  await until(() => seen.length === 2, 'both wills')
+  t.same(asked, [
+    ['will/now', 'now', 5, true],
+    ['will/later', 'later', 5, true]
+  ])
+})
+
+t.test('a will has the very client that left it, with all that a hook once put there', async t => {
+  const users = new WeakMap<Client, string>()
+  const seen: unknown[] = []
+  const broker = await createBroker(t, {
+    authenticate: (client, username, _password, done) => {
+      users.set(client, String(username))
+      done(null, true)
+    },
+    authorizePublish: (client, { topic }, done) => {
+      seen.push(['asked', topic, client && users.get(client), client?.closed])
+      done(null)
+    },
+    published: (packet, client, done) => {
+      if (packet.topic.startsWith('will')) seen.push(['published', Reflect.get(packet, 'clientId'), client && users.get(client)])
+      done()
+    }
+  })
+  broker.on('publish', ({ topic }, client) => topic.startsWith('will') && seen.push(['publish', client && users.get(client)]))
+  const leave = async (clientId: string, willDelayInterval: number, end: (peer: Peer) => unknown) => {
+    const peer = await join(broker, {
+      clientId,
+      username: `${clientId}'s user`,
+      protocolVersion: 5,
+      properties: { sessionExpiryInterval: 60 },
+      will: { topic: `will/${clientId}`, payload: Buffer.from('bye'), qos: 1, retain: false, properties: { willDelayInterval } }
+    })
+    seen.length = 0
+    await end(peer)
+    await until(() => seen.length === 3, 'the will')
+    t.same(seen, [
+      ['asked', `will/${clientId}`, `${clientId}'s user`, true],
+      ['published', clientId, `${clientId}'s user`],
+      ['publish', `${clientId}'s user`]
+    ])
+  }
+  await leave('now', 0, peer => peer.destroy())
+  await leave('later', 1, peer => peer.destroy())
+  // A clean start ends the session of the one before, and with it comes his will.
+  await leave('displaced', 60, () => join(broker, { clientId: 'displaced', username: 'another', protocolVersion: 5 }))
+})
+
+t.test('authorizePublish sees and may change how long a will lasts', async t => {
+  const seen: unknown[] = []
+  const broker = await createBroker(t, {
+    authorizePublish: (_client, packet, done) => {
+      seen.push(packet.properties?.messageExpiryInterval)
+      if (packet.topic === 'will/edited') packet.properties = { messageExpiryInterval: 500 }
+      done(null)
+    }
+  })
+  const watcher = await join(broker, { clientId: 'watcher', protocolVersion: 5 })
+  await watcher.subscribe('will/+')
+  for (const clientId of ['kept', 'edited']) {
+    const properties = { messageExpiryInterval: 100 }
+    const will = { topic: `will/${clientId}`, payload: Buffer.from('bye'), qos: 0, retain: false, properties } as const
+    const peer = await join(broker, { clientId, protocolVersion: 5, will })
+    peer.destroy()
+    const { properties: got } = await watcher.next('publish')
+    t.equal(got?.messageExpiryInterval, clientId === 'kept' ? 100 : 500)
+  }
+  t.same(seen, [100, 100])
 })
 
 t.test('a QoS 2 publish is authorised when it comes and released with PUBREL', async t => {

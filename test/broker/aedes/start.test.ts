@@ -158,3 +158,18 @@ t.test('connectedClients counts those that are connected now', async t => {
   await two.closed()
   t.equal(broker.connectedClients, 1, 'a take-over leaves one')
 })
+
+t.test('a persistence whose setup is no async function is refused by listen', async t => {
+  const broker = new Broker({ persistence: { setup: () => {} } })
+  await t.rejects(broker.listen(), { message: 'persistence.setup() must be an async function' })
+  t.equal(broker.closed, true)
+})
+
+t.test('broker.brokers has those that are heard of, until they miss three heartbeats', async t => {
+  const broker = await createBroker(t, { heartbeatInterval: 20 })
+  await until(() => broker.brokers[broker.id] !== undefined, 'its own heartbeat')
+  await publish(broker, message('$SYS/other/heartbeat', 'other'))
+  t.ok(broker.brokers.other)
+  await until(() => broker.brokers.other === undefined, 'the end of the other')
+  t.ok(broker.brokers[broker.id])
+})

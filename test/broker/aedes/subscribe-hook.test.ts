@@ -1,9 +1,12 @@
 // authorizeSubscribe, as an option and assigned later.
 
+import { createRequire } from 'node:module'
 import type { AedesOptions, Subscription } from 'aedes'
 import t from 'tap'
 import { createBroker, gate, join, message, publish, received } from '../../helpers/embedded.js'
 import { until } from '../../helpers/mqtt.js'
+
+const memoryPersistence: () => NonNullable<AedesOptions['persistence']> = createRequire(import.meta.url)('aedes-persistence')
 
 type AuthorizeSubscribe = NonNullable<AedesOptions['authorizeSubscribe']>
 
@@ -82,6 +85,52 @@ for (const how of ['as an option', 'assigned']) {
   })
 }
 
+t.test('a filter that was refused is in no session, here or on the next broker', async t => {
+  const persistence = memoryPersistence()
+  const refuse: AuthorizeSubscribe = (_client, subscription, done) => done(null, subscription.topic === 'no' ? null : subscription)
+  const first = await createBroker(t, { persistence, authorizeSubscribe: refuse })
+  const peer = await join(first, { clientId: 'one', clean: false })
+  const subscriptions = ['yes', 'no'].map(topic => ({ topic, qos: 1 as const, ...plain }))
+  peer.send({ cmd: 'subscribe', messageId: 1, subscriptions })
+  t.same((await peer.next('suback')).granted, [1, 0x80])
+  peer.destroy()
+  await until(() => peer.client.closed, 'the end')
+  const second = await createBroker(t, { persistence })
+  for (const broker of [first, second]) {
+    for (const topic of ['no', 'yes']) await publish(broker, message(topic, 'x', { qos: 1 }))
+    const again = await join(broker, { clientId: 'one', clean: false })
+    for (const topic of ['no', 'yes']) await publish(broker, message(topic, 'y', { qos: 1 }))
+    const seen: string[] = []
+    for (let i = 0; i < 2; i++) {
+      const { topic, payload, messageId = 0 } = await again.next('publish')
+      seen.push(`${topic} ${payload}`)
+      again.send({ cmd: 'puback', messageId })
+    }
+    t.same(seen, ['yes x', 'yes y'])
+    t.same(await again.messages(), [])
+    again.destroy()
+    await until(() => again.client.closed, 'the end')
+  }
+})
+
+t.test('MQTT 3.1 has no code for a refusal: SUBACK has the QoS that was asked, as with Mosquitto, and nothing comes', async t => {
+  const broker = await createBroker(t, {
+    authorizeSubscribe: (_client, subscription, done) => done(null, subscription.topic === 'no' ? null : subscription)
+  })
+  const told: unknown[] = []
+  broker.on('subscribe', subscriptions => told.push(...subscriptions))
+  const peer = await join(broker, { clientId: 'one', protocolVersion: 3 })
+  t.match(await peer.subscribe('no', 1), { granted: [1] })
+  t.match(await peer.subscribe('yes', 0), { granted: [0] })
+  await publish(broker, message('no', 'x'))
+  await publish(broker, message('yes', 'x'))
+  t.equal(await received(peer), 'yes x')
+  t.match(told, [
+    { topic: 'no', qos: 128 },
+    { topic: 'yes', qos: 0 }
+  ])
+})
+
 t.test('authorizeSubscribe may change filter and QoS: the client is told the QoS it has', async t => {
   const broker = await createBroker(t, {
     authorizeSubscribe: (_client, subscription, done) => {
@@ -115,6 +164,22 @@ t.test('an error of authorizeSubscribe ends the connection, with clientError and
   t.equal(await failed, 'one: wrong topic')
   await peer.closed()
   t.equal(peer.takeBytes(), '')
+})
+
+t.test('client.subscribe calls back also where its client goes before the hook has answered', async t => {
+  const { opened, open } = gate()
+  const broker = await createBroker(t, {
+    authorizeSubscribe: (_client, subscription, done) => void opened.then(() => done(null, subscription))
+  })
+  const peer = await join(broker, { clientId: 'one', clean: false })
+  const subscribed = new Promise<void>(resolve => peer.client.subscribe({ topic: 'a', qos: 1 }, () => resolve()))
+  peer.destroy()
+  await until(() => peer.client.closed, 'the end')
+  open()
+  await subscribed
+  await publish(broker, message('a', 'x', { qos: 1 }))
+  const again = await join(broker, { clientId: 'one', clean: false })
+  t.same(await again.messages(), [])
 })
 
 t.test('the same filter twice is asked and answered twice; the last counts', async t => {

@@ -1,0 +1,235 @@
+// npm run bench: us and Mosquitto over mutual TLS, with the same certificates, the same configuration and the same ACL, in turn.
+//
+//   --rounds N   how often each is measured; the median counts (3)
+//   --seconds N  how long, after a second to warm up (3)
+//   --only NAME  this shape alone, e.g. fan-out-0; may be given again
+//   --nodelay    with set_tcp_nodelay true: Mosquitto answers sooner then, at up to twice the cost
+//   --json       the figures as JSON
+//
+// MOSQUITTO in the environment names another mosquitto than the one on PATH.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg, release, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { fail, freePort, isPinned, loadCore, makeCertificates, mosquittoVersion, pinned, startBroker } from './brokers.js'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const warmUp = 1
+const usual = { kind: 'pairs', count: 1, receivers: 1, window: 20, qos: 0, payload: 100, version: 4 }
+
+/** `goal`: of our processor time for each delivery, in Mosquitto's; `than5`: of MQTT 5 in our own of 3.1.1. */
+const shapes = [
+  { name: 'fan-out-0', what: '1 → 100, QoS 0', receivers: 100, window: 10, goal: 0.13 },
+  { name: 'fan-out-1', what: '1 → 100, QoS 1', receivers: 100, window: 10, qos: 1, goal: 0.25 },
+  { name: 'fan-out-500', what: '1 → 500, QoS 0', receivers: 500, window: 10, goal: 0.18 },
+  { name: 'pairs-0', what: '50 pairs, 20 in flight, QoS 0', count: 50, goal: 0.25 },
+  { name: 'pairs-1', what: '50 pairs, 20 in flight, QoS 1', count: 50, qos: 1, goal: 0.28 },
+  { name: 'pairs-2', what: '50 pairs, 20 in flight, QoS 2', count: 50, qos: 2, goal: 0.45 },
+  { name: 'pairs-4k', what: '50 pairs, 20 in flight, QoS 0, 4 KB', count: 50, payload: 4096, goal: 0.9 },
+  { name: 'fan-in-1', what: '50 → 1, QoS 1', kind: 'fan-in', count: 50, qos: 1, goal: 0.35 },
+  { name: 'single-0', what: '300 pairs, one in flight, QoS 0', count: 300, window: 1, goal: 1.3 },
+  { name: 'single-1', what: '300 pairs, one in flight, QoS 1', count: 300, window: 1, qos: 1, goal: 1.35 },
+  { name: 'steady-1', what: '1,000 messages/s, 10 pairs, QoS 1', count: 10, qos: 1, rate: 1000, goalP50: 1.2, goalP99: 2 },
+  {
+    name: 'pairs-5',
+    what: '50 pairs, 20 in flight, QoS 1, MQTT 5 with properties',
+    count: 50,
+    qos: 1,
+    version: 5,
+    than: 'pairs-1',
+    goalThan: 1.3
+  },
+  {
+    name: 'handshakes',
+    what: 'full handshake and CONNECT',
+    kind: 'handshakes',
+    count: 8,
+    goal: Number(process.versions.node.split('.')[0]) >= 24 ? 1 : 1.35
+  },
+  {
+    name: 'resumed',
+    what: 'resumed handshake and CONNECT',
+    kind: 'handshakes',
+    count: 8,
+    resumed: true,
+    goal: Number(process.versions.node.split('.')[0]) >= 24 ? 0.9 : 1.2
+  },
+  { name: 'idle', what: 'idle connection, KB', kind: 'idle', count: 1000, most: 70 }
+].map(shape => ({ ...usual, ...shape }))
+
+const kinds = ['mosquitero', 'mosquitto']
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    only: { type: 'string', multiple: true },
+    nodelay: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false }
+  }
+})
+const chosen = shapes.filter(({ name }) => options.only?.includes(name) ?? true)
+if (chosen.length === 0) fail(`--only takes one of ${shapes.map(({ name }) => name).join(', ')}`)
+
+const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+
+const certificates = join(folder, 'certs')
+makeCertificates(certificates)
+const acl = join(folder, 'acl')
+writeFileSync(acl, aclText())
+
+const facts = {
+  cores: cpus().length,
+  processor: cpus()[0]?.model,
+  kernel: release(),
+  node: process.version,
+  mosquitto: mosquittoVersion(),
+  pinned: isPinned,
+  nodelay: options.nodelay,
+  rounds: Number(options.rounds),
+  seconds: Number(options.seconds)
+}
+const loadBefore = loadavg()[0]
+const runs = []
+for (let round = 0; round < facts.rounds; round++) {
+  for (const shape of chosen) {
+    for (const kind of kinds) {
+      process.stderr.write(`round ${round + 1}: ${shape.what}, ${kind}\n`)
+      runs.push({ name: shape.name, kind, ...(await measure(kind, shape)) })
+    }
+  }
+}
+
+const figures = chosen.map(shape => ({
+  ...shape,
+  ...Object.fromEntries(kinds.map(kind => [kind, summary(runs.filter(run => run.name === shape.name && run.kind === kind))]))
+}))
+const report = { ...facts, loadAverage: [loadBefore, loadavg()[0]], figures: figures.map(judged) }
+process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
+
+/** Twenty users that nobody is, one that everybody is, and a pattern: the broker has to look. */
+function aclText() {
+  const others = Array.from({ length: 19 }, (_, i) => `user other-${i}\ntopic readwrite other/${i}/#\ntopic read news/#\n`)
+  return `${others.join('')}user bench\ntopic readwrite bench/#\npattern readwrite device/%u/#\n`
+}
+
+async function measure(kind, shape) {
+  const place = join(folder, 'broker')
+  mkdirSync(place)
+  const port = await freePort()
+  const lines = [
+    `listener ${port} 127.0.0.1`,
+    `cafile ${join(certificates, 'ca/ca.crt')}`,
+    `certfile ${join(certificates, 'broker/broker.crt')}`,
+    `keyfile ${join(certificates, 'broker/broker.key')}`,
+    'require_certificate true',
+    'use_identity_as_username true',
+    `acl_file ${acl}`,
+    // Ours always does, as most of what it writes is put together anyway.
+    ...(options.nodelay ? ['set_tcp_nodelay true'] : [])
+  ]
+  const broker = await startBroker(kind, place, port, lines, { persistence: false })
+  try {
+    const tls = {
+      ca: join(certificates, 'ca/ca.crt'),
+      cert: join(certificates, 'client/bench.crt'),
+      key: join(certificates, 'client/bench.key')
+    }
+    return JSON.parse(await run(JSON.stringify({ port, tls, shape, seconds: facts.seconds, warmUp, brokerPid: broker.pid })))
+  } finally {
+    await broker.stop()
+    rmSync(place, { recursive: true, force: true })
+  }
+}
+
+async function run(argument) {
+  const [program, ...rest] = pinned(loadCore, [process.execPath, join(here, 'traffic.js'), argument])
+  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  child.stdout.on('data', more => {
+    text += more
+  })
+  const [status] = await once(child, 'close')
+  if (status !== 0) throw new Error(`traffic.js ended with status ${status}`)
+  return text
+}
+
+function median(numbers) {
+  const sorted = numbers.toSorted((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+}
+
+// Of each figure by itself.
+function summary(measured) {
+  const names = Object.keys(measured[0] ?? {}).filter(name => typeof measured[0][name] === 'number')
+  return Object.fromEntries(names.map(name => [name, median(measured.map(one => one[name]))]))
+}
+
+/** With the ratios, and whether the goal is met; absent: there is none, or what it is compared with was not measured. */
+function judged(figure) {
+  const { mosquitero: we, mosquitto: they, goal, goalP50, goalP99, most, than, goalThan } = figure
+  const other = figures.find(({ name }) => name === than)?.mosquitero
+  const ratios = {
+    ...(we.cpuPerMillion && { cpu: we.cpuPerMillion / they.cpuPerMillion, throughput: we.perSecond / they.perSecond }),
+    ...(we.p50 > 0 && { p50: we.p50 / they.p50, p99: we.p99 / they.p99 }),
+    ...(other && { than: we.cpuPerMillion / other.cpuPerMillion })
+  }
+  const goals = [
+    [goal, ratios.cpu],
+    [goalP50, ratios.p50],
+    [goalP99, ratios.p99],
+    [goalThan, ratios.than],
+    [most, we.kilobytes]
+  ].filter(([wanted, found]) => wanted !== undefined && found !== undefined)
+  return { ...figure, ratios, ...(goals.length > 0 && { isMet: goals.every(([wanted, found]) => found <= wanted) }) }
+}
+
+function tables({ loadAverage, figures }) {
+  const number = (value, digits = 0) => (value === undefined ? '' : value.toFixed(digits))
+  const rows = figures.map(({ what, mosquitero: we, mosquitto: they, ratios, goal, goalP50, goalP99, most, goalThan, isMet }) => [
+    what,
+    number(we.perSecond),
+    number(they.perSecond),
+    number(ratios.throughput, 2),
+    number(we.cpuPerMillion ?? we.kilobytes, 1),
+    number(they.cpuPerMillion ?? they.kilobytes, 1),
+    number(ratios.cpu ?? (we.kilobytes && we.kilobytes / they.kilobytes), 2),
+    [goal, goalP50 && `p50 ${goalP50}, p99 ${goalP99}`, goalThan && `${goalThan} × 3.1.1 (${number(ratios.than, 2)})`, most && `${most} KB`]
+      .filter(Boolean)
+      .join(''),
+    isMet === undefined ? '' : isMet ? 'yes' : 'no',
+    we.p50 > 0 ? `${number(we.p50, 2)} / ${number(we.p99, 2)}` : '',
+    they.p50 > 0 ? `${number(they.p50, 2)} / ${number(they.p99, 2)}` : '',
+    number(we.megabytes),
+    number(they.megabytes),
+    number(we.generatorCpuPerMillion, 1)
+  ])
+  const head = [
+    'load',
+    'we, per s',
+    'Mosquitto',
+    'ratio',
+    'we, CPU µs each',
+    'Mosquitto',
+    'ratio',
+    'goal',
+    'met',
+    'we, p50 / p99 ms',
+    'Mosquitto',
+    'we, MB',
+    'Mosquitto',
+    'load, CPU µs each'
+  ]
+  const lines = [head, head.map((_, i) => (i === 0 || i === 7 || i === 8 ? '---' : '---:')), ...rows].map(row => `| ${row.join(' | ')} |`)
+  const { processor, cores, kernel, node, mosquitto, pinned: isFixed, rounds, seconds } = facts
+  const first = `${processor}, ${cores} cores, Linux ${kernel}, Node ${node}, Mosquitto ${mosquitto}${isFixed ? '' : ', not pinned'}`
+  const load = loadAverage.map(value => value.toFixed(2)).join(' before, ')
+  return `${first}\nmedians of ${rounds} rounds of ${seconds} s; load average ${load} after\n\n${lines.join('\n')}\n`
+}

@@ -1,0 +1,222 @@
+// `mosquitero store`: what lies in the store of `persistence true`, as lines of text and back, and whether it is sound.
+
+import { createReadStream, existsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
+import { finished } from 'node:stream/promises'
+import { parseArgs } from 'node:util'
+import type { LogConfig } from '../config/types.js'
+import { BrokerError, errorMessage, exitStatus, formatProblem, systemCode, systemReason } from '../errors.js'
+import { openLog } from '../log.js'
+import { readConfig } from '../snapshot.js'
+import type { Change } from '../storage.js'
+import { DiskStore, storePath } from '../store/disk.js'
+import { checkDumpHead, dumpHead, dumpLine, parseDumpLine } from '../store/dump.js'
+
+/** What a command has of the world; `process` fits. */
+interface StoreIo {
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: { write(text: string): unknown }
+  readonly stdin: NodeJS.ReadableStream
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+const usage = `Usage: mosquitero store export (-c FILE | PERSISTENCE-FILE) [--out FILE]
+       mosquitero store import (-c FILE | PERSISTENCE-FILE) [--in FILE] [--replace]
+       mosquitero store check (-c FILE | PERSISTENCE-FILE)
+
+What \`persistence true\` keeps, as lines of JSON: sessions, subscriptions, messages held and queued, retained messages. The broker must not
+run meanwhile. \`import\` wants an empty store; with --replace it empties it first, and what was there is set aside. \`check\` opens the store as
+a broker would, mends what is damaged, and says what lies in it.
+
+  -c FILE           a mosquitto.conf that says where the store is
+  PERSISTENCE-FILE  where it is: the path of mosquitto.db, beside which it lies
+
+Example:
+  mosquitero store export -c /etc/mosquitto/mosquitto.conf --out store.jsonl
+`
+
+const wrongUsage = 2
+/** Lines that are committed at a time. */
+const batchSize = 500
+
+interface Arguments {
+  readonly command: 'export' | 'import' | 'check'
+  readonly file: string
+  readonly out?: string
+  readonly in?: string
+  readonly replace: boolean
+}
+
+/** Resolves with the exit status: 0 done, 1 the store is damaged or can't be used, 2 wrong usage. */
+export async function runStore(argv: readonly string[], io: StoreIo): Promise<number> {
+  // Whoever reads it may have enough: the write says so.
+  io.stdout.on('error', () => {})
+  try {
+    const args = await parseCommand(argv, io)
+    if (typeof args === 'number') return args
+    if (args.command !== 'import') mustExist(args.file)
+    const log = openLog(toPeople)
+    const disk = new DiskStore({ file: args.file, log, sync: true })
+    try {
+      return await commands[args.command](disk, args, io)
+    } finally {
+      await disk.close()
+      log.close()
+    }
+  } catch (error) {
+    if (systemCode(error) === 'EPIPE') return 1
+    const status = error instanceof BrokerError ? exitStatus[error.code] : 1
+    io.stderr.write(`Error: ${error instanceof BrokerError ? error.message : systemReason(error)}\n`)
+    return status
+  }
+}
+
+const commands = { export: exportStore, import: importStore, check: checkStore } as const
+
+/** What a store says of itself beside the answer. */
+const toPeople: LogConfig = {
+  destinations: [{ kind: 'stderr' }],
+  types: new Set(['error', 'warning', 'notice']),
+  timestamp: false,
+  format: 'mosquitto'
+}
+
+async function exportStore(disk: DiskStore, { out }: Arguments, io: StoreIo): Promise<number> {
+  await disk.open()
+  const sink = out === undefined ? io.stdout : await createNew(out)
+  await write(sink, `${JSON.stringify(dumpHead)}\n`)
+  for await (const change of disk.export()) await write(sink, `${dumpLine(change)}\n`)
+  if (out !== undefined) {
+    sink.end()
+    await finished(sink)
+  }
+  return 0
+}
+
+async function importStore(disk: DiskStore, args: Arguments, io: StoreIo): Promise<number> {
+  const state = await disk.open()
+  if (state.sessions.length > 0 || state.retained.length > 0) {
+    if (!args.replace) {
+      io.stderr.write(`Error: The store ${disk.path} is not empty: --replace empties it first.\n`)
+      return 1
+    }
+    io.stderr.write(`What the store had is set aside as ${await disk.beginAnew()}.\n`)
+  }
+  const input = args.in === undefined ? io.stdin : createReadStream(args.in)
+  let line = 0
+  let batch: Change[] = []
+  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    line += 1
+    if (text.trim() === '') continue
+    const change = line === 1 ? (checkDumpHead(text) ?? undefined) : parseDumpLine(text)
+    if (typeof change === 'string') {
+      io.stderr.write(`Error: ${args.in ?? 'standard input'}:${line}: ${change}. What came before it is in the store.\n`)
+      return 1
+    }
+    if (change === undefined) continue
+    batch.push(change)
+    if (batch.length < batchSize) continue
+    await disk.commit(batch)
+    batch = []
+  }
+  await disk.commit(batch)
+  if (line === 0) {
+    io.stderr.write('Error: There is nothing to import.\n')
+    return 1
+  }
+  return 0
+}
+
+async function checkStore(disk: DiskStore, _: Arguments, io: StoreIo): Promise<number> {
+  const { sessions, retained } = await disk.open()
+  const total = (count: (session: (typeof sessions)[number]) => number): number =>
+    sessions.reduce((sum, session) => sum + count(session), 0)
+  await write(
+    io.stdout,
+    [
+      `store          ${disk.path}`,
+      `sessions       ${sessions.length}`,
+      `subscriptions  ${total(({ subscriptions }) => subscriptions.length)}`,
+      `queued         ${total(({ queued }) => queued.messages)} (${total(({ queued }) => queued.bytes)} bytes)`,
+      `held           ${total(({ held }) => held.size)}`,
+      `retained       ${retained.length}`,
+      disk.wasDamaged ? 'It was damaged; what could be read is kept.' : 'It is sound.',
+      ''
+    ].join('\n')
+  )
+  return disk.wasDamaged ? 1 : 0
+}
+
+async function parseCommand(argv: readonly string[], io: StoreIo): Promise<Arguments | number> {
+  const [command, ...rest] = argv
+  if (command === undefined || command === '-h' || command === '--help') {
+    await write(io.stdout, usage)
+    return command === undefined ? wrongUsage : 0
+  }
+  try {
+    const { values, positionals } = parseArgs({
+      args: rest,
+      allowPositionals: true,
+      options: {
+        config: { type: 'string', short: 'c' },
+        out: { type: 'string', short: 'o' },
+        in: { type: 'string', short: 'i' },
+        replace: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' }
+      }
+    })
+    if (values.help) {
+      await write(io.stdout, usage)
+      return 0
+    }
+    if (command !== 'export' && command !== 'import' && command !== 'check') throw new TypeError(`There is no command '${command}'`)
+    const [path, ...more] = positionals
+    if ((values.config === undefined) === (path === undefined) || more.length > 0)
+      throw new TypeError('Name the store by -c FILE or by its path')
+    const file = values.config === undefined ? path : await fileOf(values.config, io)
+    if (file === undefined) return 1
+    return {
+      command,
+      file,
+      replace: values.replace ?? false,
+      ...(values.out !== undefined && { out: values.out }),
+      ...(values.in !== undefined && { in: values.in })
+    }
+  } catch (error) {
+    io.stderr.write(`Error: ${errorMessage(error)}.\n\n${usage}`)
+    return wrongUsage
+  }
+}
+
+/** Undefined: the configuration has no such store, and that was said. */
+async function fileOf(conf: string, { env, stderr }: StoreIo): Promise<string | undefined> {
+  const { config, problems } = await readConfig({ file: conf, ports: undefined, verbosity: undefined, env })
+  if (config === undefined) {
+    for (const problem of problems) for (const line of formatProblem(problem)) stderr.write(`${line}\n`)
+    return undefined
+  }
+  if (config.store.kind === 'disk') return config.store.file
+  stderr.write(`Error: ${conf} has no store on disk: persistence true would make one.\n`)
+  return undefined
+}
+
+// Opening would make it.
+function mustExist(file: string): void {
+  const path = storePath(file)
+  if (!existsSync(path) && !existsSync(file)) throw new BrokerError('ERR_STORE_OPEN', `There is no store ${path}.`)
+}
+
+async function createNew(path: string): Promise<NodeJS.WritableStream> {
+  try {
+    return (await open(path, 'wx', 0o600)).createWriteStream()
+  } catch (error) {
+    throw new BrokerError('ERR_STORE_OPEN', `Unable to write ${path}: ${systemReason(error)}.`, undefined, { cause: error })
+  }
+}
+
+function write(sink: NodeJS.WritableStream, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    sink.write(text, error => (error ? reject(error) : resolve()))
+  })
+}

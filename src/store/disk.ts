@@ -1,0 +1,696 @@
+// The store on this machine's disk, for `persistence true`. What is committed is there after a crash of the process or of the machine;
+// what a crash, a full disk or a hand leaves behind is opened all the same. Only numbers are kept in memory: where a session's queue
+// ends, and how many entries a shared message still has.
+
+import { rename, rm } from 'node:fs/promises'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
+import { BrokerError, systemReason } from '../errors.js'
+import type { Log } from '../log-events.js'
+import type { Change, QueueEntry, Store, StoredState } from '../storage.js'
+import { Bodies } from './disk-bodies.js'
+import { exportChanges } from './disk-export.js'
+import { addTo, entriesOf, entryOf, type Row } from './disk-queue.js'
+import { type Place, type Reading, readDisk } from './disk-reader.js'
+import {
+  decodeJson,
+  encodeEntry,
+  encodeJson,
+  encodeLast,
+  encodeMessage,
+  encodeSession,
+  encodeState,
+  encodeSubscription,
+  entryKey,
+  filterKey,
+  heldKey,
+  isEntryKey,
+  lastKey,
+  metaKey,
+  rangeOf,
+  recordKinds,
+  retainedKey,
+  sessionKey,
+  sessionStart,
+  stateKey,
+  unseal
+} from './disk-records.js'
+import { type Entry, isDamage, Level, moveAside, Operations, type Range, refusal, wordsOf, writtenAt } from './level.js'
+import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
+import { type FileMark, markOf, readMosquittoFile, writeMosquittoFile } from './mosquitto-file.js'
+
+export interface DiskStoreOptions {
+  /** `persistence_file`, in Mosquitto's format; the store is a folder beside it. */
+  readonly file: string
+  readonly log: Log
+  /** False: a commit need not survive a power cut, only the end of the process. */
+  readonly sync: boolean
+  /** The `listenerKey` of the listener with this port: Mosquitto knows no more of one. */
+  listenerOf?(port: number): string | undefined
+}
+
+/** What a commit comes to. */
+interface Plan {
+  readonly operations: Operations
+  /** Places whose last entry went. */
+  readonly emptied: Set<Place>
+  /** Numbers of the sessions that end with it. */
+  readonly ended: number[]
+  /** Where entries came, and their sequences. */
+  readonly grown: Place[]
+  readonly sequences: number[]
+}
+
+const newPlan = (): Plan => ({ operations: new Operations(), emptied: new Set(), ended: [], grown: [], sequences: [] })
+
+const formatVersion = 1
+/** Which `persistence_file` was written or taken over last. */
+const fileKey = metaKey('file')
+/** There from a stop that left nothing unsaved to the next start. */
+const savedKey = metaKey('saved')
+/** There while `persistence_file` is taken over. */
+const importingKey = metaKey('importing')
+const everything: Range = { from: Buffer.of(0), to: Buffer.of(0xff) }
+/** Records that are read at a time. */
+const pageSize = 1000
+const firstPause = 100
+const longestPause = 3000
+/** Operations between two looks at the clock, and how long making them may take in one turn, milliseconds. */
+const perLook = 64
+const slice = 4
+/** Changes of Mosquitto's file that are committed at a time. */
+const importSize = 500
+/** How often the tables are noted, milliseconds. */
+const noteInterval = 60_000
+/** Of a commit that the close overtook. */
+const never = new Promise<never>(() => {})
+
+/** Where the store lies that belongs to a `persistence_file`. */
+export function storePath(file: string): string {
+  return `${file}.mosquitero`
+}
+
+export class DiskStore implements Store {
+  readonly isDurableAtOnce = false
+  readonly takesMore = true
+  readonly path: string
+  readonly #file: string
+  readonly #listenerOf: (port: number) => string | undefined
+  readonly #log: Log
+  readonly #sync: boolean
+  readonly #closed = new AbortController()
+  #sessions = new Map<string, Place>()
+  #bodies = new Bodies()
+  #level: Level | undefined
+  #nextSession = 1
+  /** Commits that are not written yet; may another be given to LevelDB beside them? */
+  #pending = 0
+  #mayJoin = true
+  #lastCommit: Promise<void> = Promise.resolve()
+  #troubled = false
+  /** Numbers of ended sessions whose records are to be removed. */
+  #ended: number[] = []
+  #sweeping: Promise<void> | undefined
+  #noter: NodeJS.Timeout | undefined
+  /** Something was found at the opening that could not be read. */
+  wasDamaged = false
+  /** Changes since `persistence_file` was written. */
+  unsaved = 0
+  /** Told after each commit. */
+  committed: (() => void) | undefined
+  #saving: Promise<void> | undefined
+  /** `persistence_file` says all that the store does. */
+  #isSaved = false
+
+  constructor({ file, log, sync, listenerOf }: DiskStoreOptions) {
+    this.path = storePath(file)
+    this.#file = file
+    this.#listenerOf = listenerOf ?? (() => undefined)
+    this.#log = log
+    this.#sync = sync
+  }
+
+  get isSaving(): boolean {
+    return this.#saving !== undefined
+  }
+
+  get up(): boolean {
+    return !this.#troubled && !this.#closed.signal.aborted
+  }
+
+  async open(): Promise<StoredState> {
+    const started = performance.now()
+    const lastWritten = await writtenAt(this.path)
+    let level = await this.#openOurs()
+    const mark = await this.#newerFile(level, lastWritten)
+    this.#isSaved = await hasKey(level, savedKey)
+    if (mark !== undefined) level = await this.#import(level, mark)
+    await this.#noteSaved(level, false)
+    const found = await this.#readAll(level)
+    this.#level = level
+    // Where that fails the first commit says why, and they are found again at the next start.
+    if (found.useless.size > 0) await level.write(found.useless, true).catch(() => {})
+    await this.#sayDamage(level)
+    await level.noteSums().catch(() => {})
+    this.#noter = setInterval(() => void level.noteSums().catch(() => {}), noteInterval)
+    this.#noter.unref()
+    const { sessions, retained } = found
+    this.#log.write('storeOpened', {
+      path: this.path,
+      sessions: sessions.length,
+      subscriptions: sessions.reduce((sum, { subscriptions }) => sum + subscriptions.length, 0),
+      queued: sessions.reduce((sum, { queued }) => sum + queued.messages, 0),
+      retained: retained.length,
+      milliseconds: Math.round(performance.now() - started)
+    })
+    return { sessions, retained }
+  }
+
+  commit(changes: readonly Change[]): Promise<void> {
+    const before = this.#lastCommit
+    const isLoose = changes.every(isOfQueues)
+    const mayJoin = this.#pending === 0 || (isLoose && this.#mayJoin)
+    this.#mayJoin = isLoose && mayJoin
+    this.#pending += 1
+    this.#lastCommit = mayJoin ? this.#commit(changes, before) : before.then(() => this.#commit(changes, before))
+    return this.#lastCommit
+  }
+
+  // LevelDB syncs what waits behind a write that it syncs at once and together.
+  async #commit(changes: readonly Change[], before: Promise<void>): Promise<void> {
+    const plan = newPlan()
+    // What fits into a turn is on its way when this returns.
+    const rest = inSlices(this.#plan(changes, plan))
+    if (rest !== undefined) {
+      this.#mayJoin = false
+      await rest
+    }
+    await this.#write(plan.operations, this.#sync && changes.some(promisesSomething), before)
+    this.#pending -= 1
+    for (let i = 0; i < plan.grown.length; i++) {
+      const place = plan.grown[i]
+      if (place !== undefined) place.readable = plan.sequences[i] ?? 0
+    }
+    this.unsaved += changes.length
+    this.committed?.()
+    // Not before it is durable that they ended.
+    for (const number of plan.ended) this.#ended.push(number)
+    if (this.#ended.length > 0) this.#sweepLater()
+  }
+
+  async page(clientId: string, after: number, limit: number): Promise<readonly QueueEntry[]> {
+    const place = this.#sessions.get(clientId)
+    if (place === undefined || limit <= 0 || after >= place.readable) return []
+    const rows: Row[] = []
+    const range = { from: entryKey(place.number, after + 1), to: entryKey(place.number, place.readable + 1) }
+    // Each may have its state behind it.
+    for await (const records of this.#open.read(range, 2 * limit)) {
+      for (const [key, value] of records) addTo(rows, key, value)
+      if (rows.length > limit) break
+    }
+    return entriesOf(clientId, rows.slice(0, limit), this.#bodies, this.#open)
+  }
+
+  /** Everything, as changes that make it again elsewhere: sessions first, retained messages last, each queue in its order. As of now. */
+  export(): AsyncGenerator<KeptChange, void> {
+    return exportChanges(this.#open, this.#bodies, clientId => this.#sessions.get(clientId)?.packetId)
+  }
+
+  /** Puts everything aside, and is empty; where it was put. For an open store that nobody uses yet. */
+  async beginAnew(): Promise<string> {
+    await this.#open.close()
+    const place = await moveAside(this.path, 'replaced')
+    this.#level = await this.#openOurs()
+    await this.#readAll(this.#level)
+    return place
+  }
+
+  /** Resolves when nothing is left of sessions that ended. */
+  async swept(): Promise<void> {
+    await this.#sweeping
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+    clearInterval(this.#noter)
+    await this.#sweeping
+    if (this.#level !== undefined && this.#isSaved && this.unsaved === 0) await this.#noteSaved(this.#level, true).catch(() => {})
+    await this.#level?.closeNoted().catch(() => {})
+  }
+
+  get #open(): Level {
+    if (this.#level === undefined) throw new TypeError('the store is not open')
+    return this.#level
+  }
+
+  /**
+   * Writes `persistence_file`, so that Mosquitto could be started on it. Resolves when it is there, or when the log says why it isn't; who
+   * asks while it is written waits for that.
+   */
+  save(signal?: AbortSignal): Promise<void> {
+    this.#saving ??= this.#save(signal).finally(() => {
+      this.#saving = undefined
+    })
+    return this.#saving
+  }
+
+  async #save(signal: AbortSignal | undefined): Promise<void> {
+    const unsaved = this.unsaved
+    const started = performance.now()
+    this.#log.write('saving', { file: this.#file })
+    try {
+      await writeMosquittoFile(this.#file, this.export(), mark => this.#noteFile(mark), signal)
+      this.unsaved -= unsaved
+      this.#isSaved = true
+      this.#log.write('saved', { file: this.#file, milliseconds: Math.round(performance.now() - started) })
+    } catch (error) {
+      this.#log.write('saveFailed', { file: this.#file, reason: signal?.aborted ? 'it takes too long' : systemReason(error) })
+    }
+  }
+
+  // Before it is there: a file that we wrote must never be taken for Mosquitto's, whose news would replace what we have since.
+  async #noteFile(mark: FileMark): Promise<void> {
+    const operations = new Operations()
+    operations.put(fileKey, encodeJson(fileKey, mark))
+    await this.#open.write(operations, true)
+  }
+
+  async #noteSaved(level: Level, isSaved: boolean): Promise<void> {
+    const operations = new Operations()
+    if (isSaved) operations.put(savedKey, encodeJson(savedKey, {}))
+    else if (await hasKey(level, savedKey)) operations.delete(savedKey)
+    if (operations.size > 0) await level.write(operations, true)
+  }
+
+  // Opening
+
+  /** `persistence_file`, when somebody else wrote it after the store was written last. */
+  async #newerFile(level: Level, lastWritten: number): Promise<FileMark | undefined> {
+    const mark = await markOf(this.#file)
+    // Where that was cut off what lies here is a part of it, newer as it is.
+    if (mark === undefined || (await hasKey(level, importingKey))) return mark
+    if (mark.mtimeMs <= lastWritten) return undefined
+    const [value] = await level.get([fileKey])
+    const content = value && unseal(fileKey, value)
+    const own = content && decodeJson(content)
+    return own?.size === mark.size && own.mtimeMs === mark.mtimeMs ? undefined : mark
+  }
+
+  // What the store had stays beside it: Mosquitto may have been started on an older file, or on none. Where that had everything one is enough.
+  async #import(level: Level, mark: FileMark): Promise<Level> {
+    const bytes = await readMosquittoFile(this.#file)
+    const changes = parseMosquittoDb(bytes, { listenerOf: this.#listenerOf })
+    let next = changes.next()
+    if (next.done && next.value !== undefined) {
+      this.#log.write('importRefused', { file: this.#file, reason: next.value.message, place: await moveAside(this.#file, 'foreign') })
+      return level
+    }
+    let target = level
+    let replaced: string | undefined
+    if (await hasSessions(level)) {
+      const [isPart, wasSaved] = [await hasKey(level, importingKey), await hasKey(level, savedKey)]
+      await level.settle()
+      await level.close()
+      if (isPart) await rm(this.path, { recursive: true })
+      else replaced = await moveAside(this.path, 'replaced')
+      if (replaced !== undefined && wasSaved) replaced = await keepOne(replaced, `${this.path}.replaced`)
+      target = await this.#openOurs()
+    }
+    this.#level = target
+    const begin = new Operations()
+    begin.put(importingKey, encodeJson(importingKey, {}))
+    await target.write(begin, true)
+    let [sessions, queued, retained] = [0, 0, 0]
+    for (let batch: Change[] = []; ; next = changes.next()) {
+      if (!next.done) {
+        const change = next.value
+        batch.push(change.kind === 'session' ? leftAtLeast(change, Math.floor(mark.mtimeMs)) : change)
+        if (change.kind === 'session') sessions += 1
+        else if (change.kind === 'enqueue') queued += 1
+        else if (change.kind === 'retain') retained += 1
+      }
+      if (batch.length < importSize && !next.done) continue
+      await this.#write(await this.#operations(batch), false)
+      batch = []
+      if (next.done) break
+    }
+    const end = new Operations()
+    end.delete(importingKey)
+    end.put(fileKey, encodeJson(fileKey, mark))
+    await target.write(end, true)
+    const fault = next.value
+    const place = fault === undefined ? undefined : await moveAside(this.#file, 'damaged')
+    this.#isSaved = fault === undefined
+    this.wasDamaged ||= fault !== undefined
+    this.#log.write('imported', { file: this.#file, sessions, queued, retained, ...(replaced !== undefined && { replaced }) })
+    if (fault !== undefined)
+      this.#log.write('importDamaged', { file: this.#file, reason: fault.message, ...(place !== undefined && { place }) })
+    return target
+  }
+
+  async #operations(changes: readonly Change[]): Promise<Operations> {
+    const plan = newPlan()
+    const rest = inSlices(this.#plan(changes, plan))
+    if (rest !== undefined) await rest
+    return plan.operations
+  }
+
+  async #openOurs(): Promise<Level> {
+    const level = await Level.open(this.path)
+    try {
+      const version = await formatOf(level)
+      if (version === formatVersion) return level
+      if (version === 'none') {
+        await writeFormat(level)
+        return level
+      }
+      if (version !== 'foreign') {
+        throw new BrokerError(
+          'ERR_STORE_OPEN',
+          `The store ${this.path} is of a newer Mosquitero, of format ${version}; this one reads format ${formatVersion}.`
+        )
+      }
+    } catch (error) {
+      await level.settle()
+      await level.close()
+      throw refusal(this.path, error)
+    }
+    await level.settle()
+    await level.close()
+    const place = await moveAside(this.path, 'damaged')
+    this.wasDamaged = true
+    this.#log.write('storeForeign', { path: this.path, place })
+    const own = await Level.open(this.path)
+    await writeFormat(own)
+    return own
+  }
+
+  async #readAll(level: Level): Promise<Reading> {
+    for (const mend of ['repair', 'clear'] as const) {
+      try {
+        return this.#take(await readDisk(level))
+      } catch (error) {
+        if (!isDamage(error)) throw refusal(this.path, error)
+        await level[mend](error)
+        if (mend === 'clear') await writeFormat(level)
+      }
+    }
+    return this.#take(await readDisk(level))
+  }
+
+  #take(reading: Reading): Reading {
+    this.#sessions = reading.places
+    this.#bodies = reading.bodies
+    for (const place of reading.places.values()) place.readable = place.sequence
+    this.#nextSession = reading.nextSession
+    return reading
+  }
+
+  async #sayDamage(level: Level): Promise<void> {
+    if (level.damage.length === 0) {
+      await level.settle()
+      return
+    }
+    this.wasDamaged = true
+    const place = await level.setAside()
+    this.#log.write('storeDamaged', {
+      path: this.path,
+      reason: [...new Set(level.damage)].join('; '),
+      ...(place !== undefined && { place })
+    })
+  }
+
+  // Writing
+
+  *#plan(changes: readonly Change[], plan: Plan): Generator<void, void> {
+    const { operations, emptied } = plan
+    let looked = 0
+    for (const change of changes) {
+      if (change.kind === 'enqueue') yield* this.#planEntries(change.entries, plan)
+      else this.#planOne(change, plan)
+      if (operations.size - looked < perLook) continue
+      looked = operations.size
+      yield
+    }
+    for (const place of emptied) {
+      const key = lastKey(place.number)
+      operations.put(key, encodeLast(key, place))
+      if (operations.size % perLook === 0) yield
+    }
+  }
+
+  #planOne(change: Exclude<Change, { kind: 'enqueue' }>, { operations, emptied, ended }: Plan): void {
+    switch (change.kind) {
+      case 'session': {
+        const place = this.#sessions.get(change.session.clientId) ?? this.#begin(change.session.clientId)
+        const key = sessionKey(place.number)
+        operations.put(key, encodeSession(key, change.session))
+        if (change.lastPacketId === undefined) return
+        place.packetId = change.lastPacketId
+        emptied.add(place)
+        return
+      }
+      case 'drop': {
+        const place = this.#sessions.get(change.clientId)
+        if (place === undefined) return
+        this.#sessions.delete(change.clientId)
+        emptied.delete(place)
+        operations.delete(sessionKey(place.number))
+        ended.push(place.number)
+        return
+      }
+      case 'subscribe': {
+        const place = this.#sessions.get(change.clientId)
+        if (place === undefined) return
+        const { filter, group } = change.subscription
+        const key = filterKey(place.number, filter, group)
+        operations.put(key, encodeSubscription(key, change.subscription))
+        return
+      }
+      case 'unsubscribe': {
+        const place = this.#sessions.get(change.clientId)
+        if (place !== undefined) operations.delete(filterKey(place.number, change.filter, change.group))
+        return
+      }
+      case 'sent':
+      case 'received': {
+        const place = this.#sessions.get(change.entry.clientId)
+        if (place === undefined) return
+        const key = stateKey(place.number, change.entry.sequence)
+        operations.put(key, encodeState(key, change.kind, change.entry.packetId))
+        return
+      }
+      case 'done': {
+        const { clientId, sequence, state } = change.entry
+        const place = this.#sessions.get(clientId)
+        if (place === undefined) return
+        operations.delete(entryKey(place.number, sequence))
+        if (state !== 'queued') operations.delete(stateKey(place.number, sequence))
+        this.#bodies.removeEntry(change.entry, operations)
+        if (sequence === place.sequence) emptied.add(place)
+        return
+      }
+      case 'hold': {
+        const place = this.#sessions.get(change.clientId)
+        if (place === undefined) return
+        const key = heldKey(place.number, change.packetId)
+        operations.put(key, encodeMessage(key, change.message))
+        return
+      }
+      case 'release': {
+        const place = this.#sessions.get(change.clientId)
+        if (place !== undefined) operations.delete(heldKey(place.number, change.packetId))
+        return
+      }
+      case 'retain': {
+        const key = retainedKey(change.topic)
+        if (change.message === undefined) operations.delete(key)
+        else operations.put(key, encodeMessage(key, change.message))
+      }
+    }
+  }
+
+  *#planEntries(entries: readonly QueueEntry[], { operations, grown, sequences }: Plan): Generator<void, void> {
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i]
+      const place = entry && this.#sessions.get(entry.clientId)
+      if (entry === undefined || place === undefined) continue
+      const body = this.#bodies.add(entry, entries.length > 1, operations)
+      const key = entryKey(place.number, entry.sequence)
+      operations.put(key, encodeEntry(key, entry, body))
+      if (entry.state !== 'queued') {
+        const state = stateKey(place.number, entry.sequence)
+        operations.put(state, encodeState(state, entry.state, entry.packetId))
+      }
+      place.sequence = entry.sequence
+      grown.push(place)
+      sequences.push(entry.sequence)
+      if (entry.packetId !== 0) place.packetId = entry.packetId
+      if (i % perLook === perLook - 1) yield
+    }
+  }
+
+  #begin(clientId: string): Place {
+    const place = { number: this.#nextSession++, sequence: 0, packetId: 0, readable: 0 }
+    this.#sessions.set(clientId, place)
+    return place
+  }
+
+  // Until it is done: whoever waits for it was promised that. Not before what came `before`.
+  async #write(operations: Operations, sync: boolean, before?: Promise<void>): Promise<void> {
+    let isBeside = before !== undefined
+    for (let wait = firstPause; operations.size > 0; wait = Math.min(2 * wait, longestPause)) {
+      if (this.#closed.signal.aborted) return never
+      try {
+        await this.#open.write(operations, sync)
+        break
+      } catch (error) {
+        if (this.#closed.signal.aborted) return never
+        if (isBeside) {
+          // What failed may be that one, which tries until it is written.
+          isBeside = false
+          await before
+          continue
+        }
+        this.#sayTrouble(error)
+        await pause(wait, undefined, { signal: this.#closed.signal }).catch(() => {})
+        // LevelDB takes nothing after a write that failed, until it is opened again.
+        await this.#open.reopen().catch(() => {})
+      }
+    }
+    await before
+    if (!this.#troubled) return
+    this.#troubled = false
+    this.#log.write('storeMended', { path: this.path })
+  }
+
+  #sayTrouble(error: unknown): void {
+    if (this.#troubled) return
+    this.#troubled = true
+    this.#log.write('storeTrouble', { path: this.path, reason: wordsOf(this.path, error) })
+  }
+
+  // Ended sessions
+
+  #sweepLater(): void {
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined
+    })
+  }
+
+  async #sweep(): Promise<void> {
+    for (let number = this.#ended[0]; number !== undefined && this.up; number = this.#ended[0]) {
+      try {
+        await this.#removeRest(number)
+      } catch {
+        // The next commit says why, and what is left goes after that, or at the next start.
+        return
+      }
+      this.#ended.shift()
+    }
+  }
+
+  async #removeRest(number: number): Promise<void> {
+    const level = this.#open
+    for (const kind of [recordKinds.last, recordKinds.filter, recordKinds.held, recordKinds.queue] as const) {
+      const range = { from: sessionStart(kind, number), to: sessionStart(kind, number + 1) }
+      for await (const records of level.read(range, pageSize)) {
+        if (this.#closed.signal.aborted) return
+        const operations = new Operations()
+        for (const [key] of records) operations.delete(key)
+        await level.write(operations, false)
+        // Counted once they are gone, as a write that failed is made again.
+        if (kind === recordKinds.queue) await this.#releaseBodies(level, records)
+        await nextTurn()
+      }
+    }
+  }
+
+  async #releaseBodies(level: Level, records: readonly Entry[]): Promise<void> {
+    const operations = new Operations()
+    for (const [key, value] of records) {
+      const content = isEntryKey(key) ? entryOf(key, value).content : undefined
+      if (typeof content === 'number') this.#bodies.remove(content, operations)
+    }
+    if (operations.size > 0) await level.write(operations, false)
+  }
+}
+
+/**
+ * What comes into queues, and what is done with. No two commits that are under way at a time have to do with the same entry: it is done when it
+ * was sent, and sent when its commit had ended. So the order in which LevelDB takes them is all the same, as nobody reads one too early.
+ */
+function isOfQueues({ kind }: Change): boolean {
+  return kind === 'enqueue' || kind === 'done'
+}
+
+/** Delivered, confirmed, on its way: nobody is told that we know. */
+function promisesSomething({ kind }: Change): boolean {
+  return kind !== 'done' && kind !== 'sent'
+}
+
+/** `none`: it is new, or has lost it. */
+async function formatOf(level: Level): Promise<number | 'none' | 'foreign'> {
+  const key = metaKey('format')
+  const [value] = await level.get([key]).catch(async error => {
+    if (!isDamage(error)) throw error
+    await level.repair(error)
+    return level.get([key])
+  })
+  const content = value && unseal(key, value)
+  const version = content && decodeJson(content)?.version
+  if (typeof version === 'number') return version
+  if (await isOurs(level)) {
+    level.damage.push('it does not say what it is')
+    return 'none'
+  }
+  return level.damage.length > 0 || (await isEmpty(level)) ? 'none' : 'foreign'
+}
+
+// A single record that is what was written is proof.
+async function isOurs(level: Level): Promise<boolean> {
+  for await (const records of level.read(everything, pageSize)) {
+    if (records.some(([key, value]) => unseal(key, value) !== undefined)) return true
+  }
+  return false
+}
+
+async function isEmpty(level: Level): Promise<boolean> {
+  for await (const records of level.read(everything, 1)) if (records.length > 0) return false
+  return true
+}
+
+/** Instead of the one that is there. */
+async function keepOne(path: string, as: string): Promise<string> {
+  await rm(as, { recursive: true, force: true })
+  await rename(path, as)
+  return as
+}
+
+// Nobody was connected any more when it was written for the last time; else the end of Mosquitto was that of its connections.
+function leftAtLeast(change: Extract<Change, { kind: 'session' }>, leftAt: number): Change {
+  return { ...change, session: { leftAt, ...change.session } }
+}
+
+async function hasKey(level: Level, key: Buffer): Promise<boolean> {
+  const [value] = await level.get([key])
+  return value !== undefined
+}
+
+async function hasSessions(level: Level): Promise<boolean> {
+  for await (const records of level.read(rangeOf(recordKinds.session), 1)) if (records.length > 0) return true
+  for await (const records of level.read(rangeOf(recordKinds.retained), 1)) if (records.length > 0) return true
+  return false
+}
+
+async function writeFormat(level: Level): Promise<void> {
+  const operations = new Operations()
+  operations.put(metaKey('format'), encodeJson(metaKey('format'), { store: 'mosquitero', version: formatVersion }))
+  await level.write(operations, true)
+}
+
+/** Undefined: one slice was enough. */
+function inSlices(steps: Generator<void, void>): Promise<void> | undefined {
+  const end = performance.now() + slice
+  while (steps.next().done !== true) if (performance.now() > end) return nextTurn().then(() => inSlices(steps))
+  return undefined
+}

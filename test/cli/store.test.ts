@@ -1,0 +1,180 @@
+// `mosquitero store`: a store as lines of text, the same store from them, and what is said of one that can't be used.
+
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import t, { type Test } from 'tap'
+import { Message } from '../../dist/message.js'
+import type { Change } from '../../dist/storage.js'
+import { DiskStore } from '../../dist/store/disk.js'
+import { dumpLine, parseDumpLine } from '../../dist/store/dump.js'
+import { recordLog } from '../helpers/bare-broker.js'
+import { mosquitero } from '../helpers/command.js'
+
+const message = new Message({
+  topic: 'a/€',
+  payload: Buffer.from([0, 255, 10]),
+  qos: 2,
+  retain: true,
+  properties: Buffer.from('0300037478740900020001', 'hex'),
+  expiresAt: 1_900_000_000_000,
+  source: { clientId: 'writer', username: 'ann', listener: 'any 1883 ', certificate: { organization: 'Größe' } }
+})
+
+const content: readonly Change[] = [
+  {
+    kind: 'session',
+    session: {
+      clientId: 'c "1"\n',
+      version: 5,
+      expiryInterval: 60,
+      expiresAt: 1_900_000_000_000,
+      leftAt: 5,
+      username: 'bob',
+      certificate: { organizationalUnit: 'press', serial: '0A' },
+      listener: 'any 8883 ',
+      will: { message, delayInterval: 3, messageExpiryInterval: 7, dueAt: 9 }
+    },
+    lastPacketId: 12
+  },
+  { kind: 'session', session: { clientId: 'other', version: 3, expiryInterval: 0xffffffff } },
+  {
+    kind: 'subscribe',
+    clientId: 'c "1"\n',
+    subscription: { filter: 'a/#', group: 'g', qos: 1, noLocal: false, retainAsPublished: true, retainHandling: 2, identifier: 7 }
+  },
+  { kind: 'hold', clientId: 'other', packetId: 9, message },
+  ...(['queued', 'sent', 'received'] as const).map((state, i): Change => {
+    const entry = {
+      clientId: 'other',
+      sequence: i + 1,
+      message,
+      qos: 2,
+      retain: false,
+      subscriptionIdentifier: 3,
+      packetId: i + 1,
+      state
+    } as const
+    return { kind: 'enqueue', message, entries: [entry] }
+  }),
+  { kind: 'retain', topic: message.topic, message }
+]
+
+async function filled(t: Test, changes: readonly Change[] = content): Promise<string> {
+  const file = join(t.testdir(), 'mosquitto.db')
+  const store = new DiskStore({ file, log: recordLog(), sync: false })
+  await store.open()
+  await store.commit(changes)
+  await store.close()
+  return file
+}
+
+const store = (t: Test, args: readonly string[], input = '') => mosquitero(t, ['store', ...args], { input }).ended
+
+t.test('what is exported and imported is the same store', async t => {
+  const file = await filled(t)
+  const { stdout, stderr, status } = await store(t, ['export', file])
+  t.equal(status, 0, stderr)
+  t.equal(stdout.trim().split('\n').length, 1 + content.length)
+  const copy = join(file, '..', 'copy.db')
+  t.match(await store(t, ['import', copy], stdout), { status: 0, stderr: '' })
+  t.equal((await store(t, ['export', copy])).stdout, stdout)
+  t.match(await store(t, ['check', copy]), {
+    status: 0,
+    stdout: /sessions +2\nsubscriptions +1\nqueued +3 \(9 bytes\)\nheld +1\nretained +1\nIt is sound\.\n/
+  })
+
+  const out = join(file, '..', 'dump')
+  t.equal((await store(t, ['export', file, '--out', out])).status, 0)
+  t.equal(readFileSync(out, 'utf8'), stdout)
+  t.match(await store(t, ['export', file, '--out', out]), { status: 1, stderr: /^Error: Unable to write .*dump: File exists\.\n$/ })
+  t.match(await store(t, ['import', copy, '--in', out]), { status: 1, stderr: /is not empty: --replace empties it first/ })
+  t.match(await store(t, ['import', copy, '--in', out, '--replace']), { status: 0, stderr: /set aside as .*\.replaced-/ })
+  t.equal((await store(t, ['export', copy])).stdout, stdout)
+})
+
+t.test('the store of a configuration', async t => {
+  const dir = t.testdir({
+    'm.conf': 'persistence true\npersistence_file x.db\n',
+    'none.conf': 'persistence false\n',
+    'bad.conf': 'persistence maybe\n'
+  })
+  t.match(await mosquitero(t, ['store', 'import', '-c', 'm.conf'], { cwd: dir, input: '{"dump":"mosquitero","version":1}\n' }).ended, {
+    status: 0
+  })
+  t.ok(readdirSync(dir).includes('x.db.mosquitero'))
+  t.match(await store(t, ['check', '-c', join(dir, 'none.conf')]), { status: 1, stderr: /has no store on disk/ })
+  t.match(await store(t, ['check', '-c', join(dir, 'bad.conf')]), { status: 1, stderr: /Invalid 'persistence' value/ })
+})
+
+t.test("what can't be read is named with its line", async t => {
+  const head = '{"dump":"mosquitero","version":1}\n'
+  for (const [input, expected] of [
+    ['', /There is nothing to import/],
+    ['nonsense\n', /standard input:1: the first line is not that of a dump/],
+    ['{"dump":"mosquitero","version":2}\n', /standard input:1: it is a dump of version 2/],
+    [`${head}\n{"kind":"session","clientId":"c"}\n`, /standard input:3: a session has clientId, version \(3, 4 or 5\) and expiryInterval/],
+    [`${head}{"kind":"other"}\n`, /standard input:2: its kind is none of/],
+    [`${head}[]\n`, /standard input:2: it is not a JSON object/]
+  ] as const) {
+    const file = join(t.testdir(), 'mosquitto.db')
+    t.match(await store(t, ['import', file], input), { status: 1, stderr: expected })
+  }
+})
+
+t.test('a store that is damaged is mended, and that is said', async t => {
+  const file = await filled(t)
+  const folder = `${file}.mosquitero`
+  truncateSync(join(folder, 'CURRENT'), 0)
+  t.match(await store(t, ['check', file]), {
+    status: 1,
+    stderr: /is damaged \(CURRENT/,
+    stdout: /sessions +2\n[\s\S]*It was damaged; what could be read is kept\.\n/
+  })
+  t.match(await store(t, ['check', file]), { status: 0, stdout: /It is sound\./ })
+})
+
+t.test('wrong usage, and a store that is not there', async t => {
+  t.match(await store(t, []), { status: 2, stdout: /^Usage: mosquitero store export/ })
+  t.match(await store(t, ['--help']), { status: 0, stdout: /^Usage: / })
+  t.match(await store(t, ['destroy', 'x']), { status: 2, stderr: /There is no command 'destroy'/ })
+  t.match(await store(t, ['check']), { status: 2, stderr: /Name the store/ })
+  t.match(await store(t, ['check', 'a', 'b']), { status: 2, stderr: /Name the store/ })
+  t.match(await store(t, ['check', '--wrong']), { status: 2, stderr: /--wrong/ })
+  t.match(await store(t, ['export', join(t.testdir(), 'nothing.db')]), { status: 1, stderr: /There is no store .*nothing\.db\.mosquitero/ })
+  t.same(readdirSync(t.testdir()), [], 'and none is made')
+})
+
+t.test('lines: there and back, and nothing that is wrong throws', async t => {
+  for (const change of content) {
+    const back = parseDumpLine(dumpLine(change))
+    t.same(back, change)
+  }
+  const lines = content.map(dumpLine)
+  fc.assert(
+    fc.property(fc.constantFrom(...lines), fc.nat(), fc.string(), (line, at, text) => {
+      const cut = at % line.length
+      parseDumpLine(line.slice(0, cut) + text + line.slice(cut + 1))
+    })
+  )
+  fc.assert(fc.property(fc.json(), text => typeof parseDumpLine(text) === 'string'))
+  t.throws(() => dumpLine({ kind: 'drop', clientId: 'c' }), TypeError)
+})
+
+t.test('a store that a broker has open is left alone', async t => {
+  const file = join(t.testdir(), 'mosquitto.db')
+  const open = new DiskStore({ file, log: recordLog(), sync: false })
+  await open.open()
+  await open.commit(content)
+  writeFileSync(join(file, '..', 'd'), '{"dump":"mosquitero","version":1}\n')
+  for (const args of [
+    ['check', file],
+    ['export', file],
+    ['import', file, '--replace', '--in', join(file, '..', 'd')]
+  ]) {
+    t.match(await store(t, args), { status: 1, stderr: /Another broker, or a mosquitero store command, is using / })
+  }
+  t.equal((await open.page('other', 0, 10)).length, 3)
+  await open.close()
+  t.same(readdirSync(join(file, '..')).sort(), ['d', 'mosquitto.db.mosquitero'])
+})

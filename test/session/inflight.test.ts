@@ -1,0 +1,88 @@
+// What is under way to a client, as a Map keyed by packet identifier has it, whatever order identifiers come and go in.
+
+import fc from 'fast-check'
+import t from 'tap'
+import { Inflight } from '../../dist/session/inflight.js'
+import type { QueueEntry } from '../../dist/storage.js'
+import { messageOf } from '../helpers/session-bench.js'
+
+const message = messageOf('payload')
+const entryOf = (packetId: number, sequence: number): QueueEntry => ({
+  clientId: 'client',
+  sequence,
+  message,
+  qos: 1,
+  retain: false,
+  subscriptionIdentifier: 0,
+  packetId,
+  state: 'sent'
+})
+
+/** Beside a Map that has the same. */
+class Both {
+  readonly inflight = new Inflight()
+  readonly model = new Map<number, QueueEntry>()
+  #sequence = 0
+
+  add(packetId: number): void {
+    if (this.model.has(packetId)) return
+    const entry = entryOf(packetId, ++this.#sequence)
+    this.inflight.add(entry)
+    this.model.set(packetId, entry)
+  }
+
+  delete(packetId: number): void {
+    const entry = this.model.get(packetId)
+    if (entry === undefined) return
+    this.inflight.delete(entry)
+    this.model.delete(packetId)
+  }
+
+  get isSame(): boolean {
+    const { inflight, model } = this
+    const all = [...model.values()]
+    return inflight.size === model.size && all.every(entry => inflight.get(entry.packetId) === entry) && isEqual(inflight.inOrder(), all)
+  }
+}
+
+const isEqual = (a: readonly QueueEntry[], b: readonly QueueEntry[]): boolean =>
+  a.length === b.length && a.every((entry, i) => entry === b[i])
+
+t.test('any identifiers in any order', async () => {
+  // Few that differ in their last bits: they meet in their places.
+  const packetId = fc.oneof(fc.integer({ min: 1, max: 65_535 }), fc.integer({ min: 1, max: 40 }), fc.constantFrom(16, 32, 48, 4096, 65_520))
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('add' as const), packetId }),
+    fc.record({ kind: fc.constant('delete' as const), packetId }),
+    fc.record({ kind: fc.constant('clear' as const), packetId })
+  )
+  const isModelled = (steps: readonly { readonly kind: 'add' | 'delete' | 'clear'; readonly packetId: number }[]) => {
+    const both = new Both()
+    for (const { kind, packetId } of steps) {
+      if (kind === 'clear') {
+        both.inflight.clear()
+        both.model.clear()
+      } else {
+        both[kind](packetId)
+      }
+      if (!both.isSame || both.inflight.has(packetId) !== both.model.has(packetId)) return false
+    }
+    return true
+  }
+  fc.assert(fc.property(fc.array(step, { maxLength: 200 }), isModelled), { numRuns: 500 })
+})
+
+t.test('round and round past some that stay, and with a window that grows', async t => {
+  for (const window of [1, 20, 500, 30_000]) {
+    const both = new Both()
+    for (let i = 0; i < 200_000; i++) {
+      both.add((i % 65_535) + 1)
+      // Every ten thousandth is never acknowledged.
+      const before = i - window
+      if (before >= 0 && before % 10_000 !== 0) both.delete((before % 65_535) + 1)
+    }
+    t.ok(both.isSame, `${window} at a time`)
+    for (const packetId of [...both.model.keys()]) both.delete(packetId)
+    t.ok(both.isSame)
+  }
+})
