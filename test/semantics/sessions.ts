@@ -152,11 +152,11 @@ export const sessions: readonly Scenario[] = [
     name: 'MQTT 5: who comes back in time keeps the session',
     slow: true,
     async run(broker) {
-      const short = { version: 5, clean: false, properties: '11 00000002' } as const
+      const short = { version: 5, clean: false, properties: '11 00000005' } as const
       const first = await broker.client('short', short)
       await first.disconnect()
       const second = await broker.client('short', { ...short, present: 1 })
-      await pause(3_500)
+      await pause(6_500)
       await second.ping()
       await second.disconnect()
       await broker.client('short', { ...short, present: 1 })
