@@ -131,7 +131,7 @@ async function measure(kind, shape) {
     'require_certificate true',
     'use_identity_as_username true',
     `acl_file ${acl}`,
-    // Ours always does, as most of what it writes is put together anyway.
+    // Ours does unless it is told not to, as what it writes is put together anyway.
     ...(options.nodelay ? ['set_tcp_nodelay true'] : [])
   ]
   const broker = await startBroker(kind, place, port, lines, { persistence: false })

@@ -133,7 +133,7 @@ function settle(
     perListenerSettings: draft.perListenerSettings,
     log: settleLog(global, settled('log_format')?.value === 'json' ? 'json' : 'mosquitto', input.verbosity),
     connectionMessages: global.boolean('connection_messages') ?? true,
-    setTcpNodelay: global.boolean('set_tcp_nodelay') ?? false,
+    setTcpNodelay: global.boolean('set_tcp_nodelay') ?? true,
     ...(pidFile && { pidFile }),
     ...(user && { user: { name: user.value, at: user.at } }),
     ...(clientIdPrefixes !== undefined && { clientIdPrefixes }),

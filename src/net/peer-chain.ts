@@ -1,13 +1,17 @@
 // The certificates that a client sends with its own. Node 24.21 and 26.8 read the client's certificate themselves before `secureConnection`,
-// and that takes the others off OpenSSL's list [nodejs/node#65579]; so they are read here a moment earlier, which is right on every version.
+// and that takes the others off OpenSSL's list [nodejs/node#65579]; so there they are read a moment earlier.
 
 import type { X509Certificate } from 'node:crypto'
 import type { Server, TLSSocket } from 'node:tls'
 
 const taken = new WeakMap<TLSSocket, X509Certificate | undefined>()
 
+/** Older ones leave the list alone, and are spared five calls for each handshake. */
+const mayLoseChains = Number.parseInt(process.versions.node, 10) >= 24
+
 /** To be called once for a server that asks for certificates. */
 export function keepPeerChains(server: Server): void {
+  if (!mayLoseChains) return
   // The one event that hands out the socket while the handshake is under way; the line, a secret, is not looked at.
   server.on('keylog', (_line: Buffer, socket: TLSSocket) => {
     if (taken.has(socket)) return
