@@ -1,6 +1,5 @@
 // Reads a certificate's DER: the fields that decisions and names are made of. The parts that need cryptography are Node's.
 
-import type { X509Certificate } from 'node:crypto'
 import {
   childrenOf,
   contentOf,
@@ -19,6 +18,8 @@ import type { ClientCertificate } from './identity.js'
 /** What a chain and a revocation list are checked against. */
 export interface CertificateFields {
   readonly version: number
+  /** As OpenSSL and Node print it: hexadecimal, two capital digits for each byte. */
+  readonly serialNumber: string
   /** Key of the serial number, comparable with a revocation list's. */
   readonly serial: string
   /** DER. */
@@ -33,9 +34,18 @@ export interface CertificateFields {
   readonly basicConstraints?: { readonly ca: boolean; readonly pathLength?: number }
   /** Absent when the certificate does not restrict its key. */
   readonly keyUsage?: { readonly certificateSign: boolean; readonly crlSign: boolean }
+  /** subjectKeyIdentifier, if the certificate has one. */
+  readonly keyIdentifier?: Buffer
+  /** authorityKeyIdentifier, if the certificate has one: the identifier of the key that signed it, or undefined where it says it in another way. */
+  readonly issuerKeyIdentifier?: { readonly key: Buffer | undefined }
 }
 
-const oids = { keyUsage: '2.5.29.15', basicConstraints: '2.5.29.19' }
+const oids = {
+  subjectKeyIdentifier: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  basicConstraints: '2.5.29.19',
+  authorityKeyIdentifier: '2.5.29.35'
+}
 
 /** The fields of a certificate. Throws a DerError when it is none. */
 export function readCertificate(der: Buffer): CertificateFields {
@@ -46,9 +56,11 @@ export function readCertificate(der: Buffer): CertificateFields {
   const [serial, , issuer, validity, subject] = fields
   const [notBefore, notAfter] = childrenOf(validity)
   const names = { subject: encodedName(container, subject), issuer: encodedName(container, issuer) }
+  const number = contentOf(serial, tags.integer)
   return {
     version,
-    serial: integerKey(contentOf(serial, tags.integer)),
+    serialNumber: serialNumberOf(number),
+    serial: integerKey(number),
     ...names,
     subjectKey: canonicalName(names.subject),
     issuerKey: canonicalName(names.issuer),
@@ -69,18 +81,17 @@ export function certificateParts(der: Buffer): { readonly subject: Buffer; reado
   }
 }
 
-/** The client certificate of a connection. `chain` is what lies between it and its CA. */
-export function clientCertificate(x509: X509Certificate, chain: readonly Buffer[] = []): ClientCertificate {
-  const fields = readCertificate(x509.raw)
+/** The client certificate of a connection, from its DER. `chain` is what lies between it and its CA. */
+export function clientCertificate(raw: Buffer, chain: readonly Buffer[] = [], fields = readCertificate(raw)): ClientCertificate {
   const commonName = firstCommonName(fields.subject)
   return {
     ...(commonName !== undefined && { commonName }),
     subject: formatName(fields.subject),
     issuer: formatName(fields.issuer),
-    serial: x509.serialNumber,
+    serial: fields.serialNumber,
     notBefore: fields.notBefore,
     notAfter: fields.notAfter,
-    raw: x509.raw,
+    raw,
     ...(chain.length > 0 && { chain })
   }
 }
@@ -90,17 +101,34 @@ export function dateOf(date: Date): string {
   return date.toISOString().slice(0, 10)
 }
 
+// A serial number is positive, but not everybody's is [RFC 5280, 4.1.2.2].
+function serialNumberOf(integer: Buffer): string {
+  if ((integer[0] ?? 0) >= 0x80) {
+    const magnitude = ((1n << BigInt(8 * integer.length)) - BigInt(`0x${integer.toString('hex')}`)).toString(16).toUpperCase()
+    return `-${magnitude.length % 2 === 0 ? '' : '0'}${magnitude}`
+  }
+  const digits = integer.toString('hex', integer[0] === 0 ? 1 : 0).toUpperCase()
+  return digits === '' ? '0' : digits
+}
+
 function encodedName(container: Buffer, name: DerElement | undefined): Buffer {
   if (name?.tag !== tags.sequence) throw new DerError('name missing')
   return encodingOf(container, name)
 }
 
-function readConstraints(extensions: DerElement | undefined): Pick<CertificateFields, 'basicConstraints' | 'keyUsage'> {
-  const found: { basicConstraints?: { ca: boolean; pathLength?: number }; keyUsage?: { certificateSign: boolean; crlSign: boolean } } = {}
+type Constraints = Pick<CertificateFields, 'basicConstraints' | 'keyUsage' | 'keyIdentifier' | 'issuerKeyIdentifier'>
+
+function readConstraints(extensions: DerElement | undefined): Constraints {
+  const found: { -readonly [Name in keyof Constraints]: Constraints[Name] } = {}
   if (extensions === undefined) return found
   for (const extension of childrenOf(childrenOf(extensions, tags.context(3))[0])) {
     const { oid, value } = readExtension(extension)
     if (oid === oids.basicConstraints) found.basicConstraints = readBasicConstraints(value)
+    if (oid === oids.subjectKeyIdentifier) found.keyIdentifier = contentOf(readElement(value), tags.octetString)
+    if (oid === oids.authorityKeyIdentifier) {
+      const parts = childrenOf(readElement(value))
+      found.issuerKeyIdentifier = { key: parts.length === 1 && parts[0]?.tag === 0x80 ? parts[0].content : undefined }
+    }
     if (oid === oids.keyUsage) {
       // keyCertSign is bit 5, cRLSign bit 6, counted from the left; the first byte says how many bits are unused.
       const bits = contentOf(readElement(value), tags.bitString)[1] ?? 0

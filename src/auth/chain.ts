@@ -4,6 +4,7 @@
 
 import type { X509Certificate } from 'node:crypto'
 import { type CertificateFields, readCertificate } from './certificate.js'
+import { RecentMap } from './recent-map.js'
 
 /** A certificate with its fields, read once. */
 export interface Certificate {
@@ -23,11 +24,14 @@ export type BrokenChain = { readonly fault: 'unknown-ca' } | { readonly fault: C
 // Enough for cross-signed hierarchies; an end to what a peer can make us compute by sending look-alikes.
 const maxSignatureChecks = 32
 const maxLength = 10
+const mostSigned = 10_000
 
 /** The CA certificates of a listener. A certificate of `cafile` that is not self-signed helps to build a path, as in OpenSSL, and ends none. */
 export class TrustStore {
   readonly certificates: readonly Certificate[]
   readonly #bySubject = new Map<string, readonly Certificate[]>()
+  /** By fingerprint of what they have signed: only what they have can be in here. */
+  readonly #signers = new RecentMap<Certificate>(mostSigned)
 
   constructor(certificates: readonly X509Certificate[]) {
     this.certificates = certificates.map(toCertificate)
@@ -41,9 +45,25 @@ export class TrustStore {
     return this.#bySubject.get(subjectKey) ?? []
   }
 
-  /** The same one, of which nobody has read the fields yet. */
-  find({ raw }: X509Certificate): Certificate | undefined {
-    return this.certificates.find(({ x509 }) => x509.raw.equals(raw))
+  /** Has this CA, which is in the store, issued and signed that certificate? Clients come back by their tickets: nobody computes it again for them. */
+  hasSigned(authority: Certificate, certificate: Certificate): boolean {
+    const { fingerprint256 } = certificate.x509
+    if (this.#signers.get(fingerprint256) === authority) return true
+    const answer = hasSigned(authority, certificate)
+    if (answer) this.#signers.set(fingerprint256, authority)
+    return answer
+  }
+
+  /**
+   * The root that has signed a certificate from which OpenSSL has found a way to this store: it looks here first for a CA of that name and key,
+   * and one that is self-signed is the end of the way [X509_V_FLAG_TRUSTED_FIRST]. Undefined: there may be others in between.
+   */
+  rootAbove({ issuerKey, issuerKeyIdentifier }: CertificateFields): Certificate | undefined {
+    const [root, ...namesakes] = this.named(issuerKey)
+    if (root === undefined || namesakes.length > 0 || !isSelfSigned(root)) return undefined
+    const { keyIdentifier } = root.fields
+    if (issuerKeyIdentifier === undefined) return root
+    return keyIdentifier !== undefined && issuerKeyIdentifier.key?.equals(keyIdentifier) ? root : undefined
   }
 
   has({ x509, fields }: Certificate): boolean {
@@ -63,14 +83,12 @@ export function buildChain(leaf: Certificate, intermediates: readonly Certificat
 
   function extend(path: readonly Certificate[], last: Certificate): readonly Certificate[] | undefined {
     if (isSelfSigned(last)) return trust.has(last) ? path : undefined
-    const candidates = [
-      ...trust.named(last.fields.issuerKey),
-      ...intermediates.filter(({ fields }) => fields.subjectKey === last.fields.issuerKey)
-    ]
-    for (const candidate of candidates) {
+    const ours = trust.named(last.fields.issuerKey)
+    const candidates = [...ours, ...intermediates.filter(({ fields }) => fields.subjectKey === last.fields.issuerKey)]
+    for (const [index, candidate] of candidates.entries()) {
       if (path.length >= maxLength || path.includes(candidate) || checks === 0) continue
       checks -= 1
-      if (!hasSigned(candidate, last)) continue
+      if (!(index < ours.length ? trust.hasSigned(candidate, last) : hasSigned(candidate, last))) continue
       const fault = faultOf(candidate, countBelow(path), now)
       if (fault !== undefined) {
         broken = { fault, by: candidate }

@@ -204,7 +204,7 @@ async function readShown(file: string): Promise<ClientCertificate> {
     throw new WrongInput([`Error: Unable to open "${file}". ${systemReason(error)}.`])
   }
   try {
-    return clientCertificate(new X509Certificate(content))
+    return clientCertificate(new X509Certificate(content).raw)
   } catch {
     throw new WrongInput([`Error: There is no certificate in "${file}" that can be read.`])
   }

@@ -47,7 +47,7 @@ export function judgeDeviceCertificate(given: DeviceCertificateCase): readonly F
   const purpose = judgePurpose(own)
   const verdict = recheckPeer(
     clientCertificate(
-      own.x509,
+      own.x509.raw,
       sent.map(({ x509 }) => x509.raw)
     ),
     material,

@@ -225,7 +225,7 @@ function nameOf({ question, listener, device }: Case, clientId: string): Naming 
 }
 
 function certificateOf({ chain: [own] }: Device): ClientCertificate | undefined {
-  return own && clientCertificate(own.x509)
+  return own && clientCertificate(own.x509.raw, [], own.fields)
 }
 
 async function tryDevice({ question, listener: { config }, device }: Case, clientId: string): Promise<Attempt> {

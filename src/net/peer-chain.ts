@@ -2,7 +2,7 @@
 // and that takes the others off OpenSSL's list [nodejs/node#65579]; so there they are read a moment earlier.
 
 import type { X509Certificate } from 'node:crypto'
-import type { Server, TLSSocket } from 'node:tls'
+import type { PeerCertificate, Server, TLSSocket } from 'node:tls'
 
 const taken = new WeakMap<TLSSocket, X509Certificate | undefined>()
 
@@ -23,4 +23,11 @@ export function keepPeerChains(server: Server): void {
 /** What the client showed, with what it sent along as its issuers. */
 export function peerCertificate(socket: TLSSocket): X509Certificate | undefined {
   return taken.get(socket) ?? socket.getPeerX509Certificate()
+}
+
+/** The DER of what the client showed, without the others. */
+export function peerLeaf(socket: TLSSocket): Buffer | undefined {
+  const early = taken.get(socket)
+  // An empty object where there is none.
+  return early === undefined ? (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw : early.raw
 }

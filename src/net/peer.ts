@@ -4,14 +4,14 @@
 
 import { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
-import { clientCertificate, dateOf } from '../auth/certificate.js'
+import { clientCertificate, dateOf, readCertificate } from '../auth/certificate.js'
 import { type BrokenChain, buildChain, type Certificate, type ChainFault, isSelfSigned, toCertificate } from '../auth/chain.js'
 import { formatName } from '../auth/distinguished-name.js'
 import type { ClientCertificate } from '../auth/identity.js'
 import { type BrokenRule, brokenRule } from '../auth/path-rules.js'
 import { checkRevocation, type RevocationList } from '../auth/revocation.js'
 import { errorMessage } from '../errors.js'
-import { peerCertificate } from './peer-chain.js'
+import { peerCertificate, peerLeaf } from './peer-chain.js'
 import type { TlsMaterial } from './tls.js'
 
 export type PeerReason =
@@ -47,30 +47,30 @@ const maxSent = 10
 /** May this client come in? To be asked in `secureConnection`, before a byte of MQTT is read. */
 export function judgePeer(socket: TLSSocket, material: TlsMaterial, now: Date): PeerVerdict {
   if (!material.requireCertificate) return { ok: true }
+  return orUnreadable(() => verifiedPeer(socket, material) ?? judgeShown(socket, material, now))
+}
+
+// Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is. What the client has
+// brought along matters only where its issuer is not one of our roots, and OpenSSL reads each of those certificates once more for us.
+function verifiedPeer(socket: TLSSocket, { revocation, trust }: TlsMaterial): PeerVerdict | undefined {
+  if (socket.authorized !== true || socket.isSessionReused() || revocation !== undefined) return undefined
+  const raw = peerLeaf(socket)
+  if (raw === undefined) return undefined
+  const fields = readCertificate(raw)
+  return trust.rootAbove(fields) && { ok: true, certificate: clientCertificate(raw, [], fields) }
+}
+
+function judgeShown(socket: TLSSocket, material: TlsMaterial, now: Date): PeerVerdict {
   const x509 = peerCertificate(socket)
   // Asked first and apart: Node calls a resumed TLS 1.3 session authorized even when its client never sent a certificate.
   if (x509 === undefined) return noCertificate
-  return orUnreadable(() => {
-    const others = sentWith(x509)
-    // Node has just verified the whole way, unless the session is resumed; without a list nobody asks who the issuer is. OpenSSL's clients
-    // send the CA of their cafile along, which is no news where it is one of ours.
-    const isVerified = socket.authorized === true && !socket.isSessionReused()
-    const ours = others.flatMap(other => material.trust.find(other) ?? [])
-    if (isVerified && material.revocation === undefined && ours.length === others.length) {
-      // It has brought them itself: a reload may take them out of cafile.
-      const between = ours.filter(ca => !isSelfSigned(ca)).map(ca => ca.x509.raw)
-      return { ok: true, certificate: clientCertificate(x509, between) }
-    }
-    const leaf = toCertificate(x509)
-    const sent = others.map(toCertificate)
-    if (socket.authorized !== true) {
-      const error = String(socket.authorizationError)
-      return isForgiven(error, leaf, material, now)
-        ? judgeCertificate(leaf, sent, material, now)
-        : diagnose(leaf, sent, material, now, error)
-    }
-    return judgeCertificate(leaf, sent, material, now)
-  })
+  const leaf = toCertificate(x509)
+  const sent = sentWith(x509).map(toCertificate)
+  if (socket.authorized !== true) {
+    const error = String(socket.authorizationError)
+    return isForgiven(error, leaf, material, now) ? judgeCertificate(leaf, sent, material, now) : diagnose(leaf, sent, material, now, error)
+  }
+  return judgeCertificate(leaf, sent, material, now)
 }
 
 // Node names the last of several errors. The dates of the leaf come last but for the names and policies of its CAs, so that another name
@@ -126,7 +126,7 @@ function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], mater
   const revoked = checkAgainstLists(chain.path, material, now)
   if (revoked !== undefined) return revoked
   const intermediates = chain.path.slice(1, -1).map(certificate => remember(certificate, material))
-  return { ok: true, certificate: clientCertificate(leaf.x509, intermediates) }
+  return { ok: true, certificate: clientCertificate(leaf.x509.raw, intermediates, leaf.fields) }
 }
 
 /** Node has said no, and names just the last of several errors: find the one that helps. */

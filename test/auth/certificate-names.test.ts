@@ -19,7 +19,7 @@ function certificate(subject: string, ...more: string[]): { readonly file: strin
   const key = join(dir, 'key.pem')
   const command = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -utf8 -days 1 -keyout ${key} -out ${file}`
   openssl(...command.split(' '), '-subj', subject, ...more)
-  return { file, read: clientCertificate(new X509Certificate(readFileSync(file))) }
+  return { file, read: clientCertificate(new X509Certificate(readFileSync(file)).raw) }
 }
 
 const names = 'subjectAltName=DNS:press-7.example,DNS:other,URI:urn:dev:press-7,URI:urn:other,email:press@example.org,IP:192.0.2.1'

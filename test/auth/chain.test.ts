@@ -97,6 +97,69 @@ t.test('look-alikes among what a peer sends cost a bounded number of signature c
   t.equal(namesOf(buildChain(leaf, sent.slice(-5), trust(pki.ca), new Date()))?.length, 3)
 })
 
+t.test('whose root is certain without looking at what the peer sent', async t => {
+  const pki = await testPki(t)
+  const namesake = await pki.authority('Test CA', { issuer: pki.root, file: 'namesake' })
+  const other = await pki.authority('Test CA', { file: 'other' })
+  const above = (path: string, ...cas: string[]) => trust(...cas).rootAbove(read(path).fields)?.x509.fingerprint256
+  const root = x509(pki.ca).fingerprint256
+  const leaf = (await pki.client('dev')).cert
+  t.equal(above(leaf, pki.ca), root)
+  t.equal(above(leaf, pki.ca, other.cert), undefined, 'two CAs of that name')
+  t.equal(above(leaf, namesake.cert), undefined, 'no root')
+  t.equal(above((await pki.client('under', { ca: await pki.authority('Middle', { issuer: pki.root }) })).cert, pki.ca), undefined)
+  const keyed = { cert: pki.ca, key: pki.root.key }
+  const hasKey = read(pki.ca).fields.keyIdentifier !== undefined
+  t.ok(hasKey)
+  const one = async (name: string, extensions: string, ca: Pair) => (await issue(pki.dir, name, extensions, ca)).cert
+  t.equal(above(await one('no-id', 'basicConstraints=CA:FALSE', keyed), pki.ca), root)
+  t.equal(above(await one('id', 'authorityKeyIdentifier=keyid:always', keyed), pki.ca), root)
+  t.equal(
+    above(await one('by-number', 'authorityKeyIdentifier=keyid:always,issuer:always', keyed), pki.ca),
+    undefined,
+    'said in another way'
+  )
+  const between = await one('below-namesake', 'authorityKeyIdentifier=keyid:always', { cert: namesake.cert, key: namesake.key })
+  t.equal(above(between, pki.ca), undefined, 'a CA in between bears its name, and has another key')
+})
+
+t.test('what a CA is known to have signed is its own, not that of a CA of the same name', async t => {
+  const pki = await testPki(t)
+  const other = await pki.authority('Test CA', { file: 'other' })
+  const leaf = read((await pki.client('dev')).cert)
+  const store = trust(other.cert, pki.ca)
+  const [stranger, root] = store.certificates
+  if (stranger === undefined || root === undefined) throw new Error('no CAs')
+  for (let i = 0; i < 2; i++) {
+    t.ok(store.hasSigned(root, leaf))
+    t.notOk(store.hasSigned(stranger, leaf))
+  }
+})
+
+t.test("serial numbers are printed as Node prints them, also one that is nobody's business", async t => {
+  const pki = await testPki(t)
+  const key = join(pki.dir, 'serial.key')
+  const file = join(pki.dir, 'serial.crt')
+  for (const serial of [
+    '0',
+    '1',
+    '127',
+    '128',
+    '255',
+    '256',
+    '0x8000000000000001',
+    `0x7f${'ab'.repeat(18)}`,
+    '-1',
+    '-128',
+    '-129',
+    '-65536'
+  ]) {
+    const command = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=x -keyout ${key} -out ${file} -set_serial ${serial}`
+    await openssl(...command.split(' '))
+    t.equal(read(file).fields.serialNumber, x509(file).serialNumber, serial)
+  }
+})
+
 interface Pair {
   readonly cert: string
   readonly key: string

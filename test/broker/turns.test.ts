@@ -280,7 +280,7 @@ t.test('the certificates of ten thousand clients are judged again, and half of t
   const pki = await testPki(t)
   const [good, bad] = [await pki.client('good'), await pki.client('bad')]
   const material = await materialOf(tlsConfig({ ...(await pki.server()), cafile: pki.ca, crlfile: await pki.revoke(bad) }))
-  const certificates = [good, bad].map(({ cert }) => clientCertificate(new X509Certificate(readFileSync(cert))))
+  const certificates = [good, bad].map(({ cert }) => clientCertificate(new X509Certificate(readFileSync(cert)).raw))
   const broker = await start(t)
   let sinks: readonly Sink[] = []
   await keepsTurnsShort(t, broker, async () => {

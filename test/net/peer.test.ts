@@ -280,14 +280,32 @@ t.test('a client certificate with the subject of its CA is refused as OpenSSL do
   t.match(await log.waitFor('rejected'), /certificate has the same subject as its CA, so that OpenSSL takes it for self-signed/)
 })
 
+t.test('what lies between a client and its root is known, whatever its name, and needed at the next look', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  for (const name of ['Middle', 'Test CA']) {
+    const middle = await pki.authority(name, { issuer: pki.root, file: `between-${name}` })
+    const client = await pki.client('under', { ca: middle, file: `under-${name}` })
+    const chain = join(pki.dir, `chain-${name}.crt`)
+    writeFileSync(chain, readFileSync(client.cert, 'utf8') + readFileSync(middle.cert, 'utf8'))
+    const tls = tlsConfig({ ...server, cafile: pki.ca })
+    const { listener, accepted } = await testListener(t, { tls })
+    const { status, output } = await publish(listener.port, '--cafile', pki.ca, '--cert', chain, '--key', client.key)
+    t.equal(status, 0, output)
+    const certificate = accepted[0]?.connection.tls?.certificate
+    t.equal(certificate?.chain?.length, 1, name)
+    t.match(recheckPeer(certificate, await materialOf(tls), new Date()), { ok: true }, name)
+  }
+})
+
 t.test('an established connection is checked again: dates, CA, revocation, and whether a certificate is demanded now', async t => {
   const pki = await testPki(t)
   const server = await pki.server()
   const stranger = await pki.authority('Stranger')
   const middle = await pki.authority('Middle', { issuer: pki.root })
   const certificates = [
-    clientCertificate(new X509Certificate(readFileSync((await pki.client('dev')).cert))),
-    clientCertificate(new X509Certificate(readFileSync((await pki.client('under', { ca: middle })).cert)), [
+    clientCertificate(new X509Certificate(readFileSync((await pki.client('dev')).cert)).raw),
+    clientCertificate(new X509Certificate(readFileSync((await pki.client('under', { ca: middle })).cert)).raw, [
       new X509Certificate(readFileSync(middle.cert)).raw
     ])
   ]
@@ -318,7 +336,7 @@ t.test('of the intermediates 256 are remembered, and a client below another stil
     const middle = await pki.authority(name, { issuer: pki.root })
     const leaf = await pki.client(`below ${name}`, { ca: middle })
     const chain = [new X509Certificate(readFileSync(middle.cert)).raw]
-    return clientCertificate(new X509Certificate(readFileSync(leaf.cert)), chain)
+    return clientCertificate(new X509Certificate(readFileSync(leaf.cert)).raw, chain)
   }
   t.match(recheckPeer(await below('first'), material, new Date()), { ok: true })
   const [first] = material.intermediates.values()
