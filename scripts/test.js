@@ -18,7 +18,8 @@ const tools = {
   logger: 'bsdutils',
   setpriv: 'util-linux',
   perl: 'perl-base',
-  'systemd-notify': 'systemd'
+  'systemd-notify': 'systemd',
+  haproxy: 'haproxy'
 }
 
 // Debian keeps daemons where an ordinary account's PATH does not look.
