@@ -22,6 +22,7 @@ export interface ListenersHost {
   readonly log: Log
   /** For the policy of each. */
   readonly means: PolicyMeans
+  onSocket(): void
   onConnection(stream: Duplex, connection: Connection): void
   onKeylog?(line: Buffer): void
 }
@@ -217,10 +218,11 @@ export class Listeners {
   }
 
   #listen(setup: ListenerSetup): Promise<Listener> {
-    const { log, onConnection, onKeylog } = this.#host
+    const { log, onSocket, onConnection, onKeylog } = this.#host
     return bindListener(setup, {
       log,
       total: this.#total,
+      onSocket: () => onSocket(),
       onConnection: (stream, connection) => onConnection(stream, connection),
       ...(onKeylog && { onKeylog: line => onKeylog(line) })
     })

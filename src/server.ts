@@ -139,6 +139,7 @@ export class Server {
         now: () => performance.now(),
         sleep: milliseconds => sleep(milliseconds, undefined, { ref: false })
       },
+      onSocket: () => this.broker.noteSocket(),
       onConnection: (stream, connection) => this.broker.accept(stream, connection),
       ...(keylog && { onKeylog: line => keylog.write(line) })
     })

@@ -43,6 +43,24 @@ async function login(t: Test, port: number, options: ConnectOptions) {
   return { client, connack: await client.connect(options) }
 }
 
+// As Mosquitto, which counts what it accepts. One that says nothing, or that TLS refuses, is a socket too.
+t.test('$SYS counts every socket that came to a listener, whatever became of it', async t => {
+  const { port } = await startWith(t, 'sys_interval 1\n', 'max_connections 2\n')
+  const { client } = await login(t, port, { clientId: 'watcher', protocolVersion: 4 })
+  const come = async () => {
+    const socket = connect(port, '127.0.0.1').on('error', () => {})
+    await once(socket, 'connect')
+    return socket
+  }
+  const silent = await come()
+  const refused = await come()
+  await once(refused.resume(), 'close')
+  silent.destroy()
+  await client.subscribe('$SYS/broker/connections/socket/count')
+  let count = ''
+  while (count !== '3') count = String((await client.next('publish')).payload)
+})
+
 t.test('a configuration is started, read again and closed', async t => {
   const dir = t.testdir({ acl: 'topic readwrite #\n' })
   const [file, port] = [join(dir, 'm.conf'), await freePort()]

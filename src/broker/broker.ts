@@ -185,7 +185,13 @@ export class Broker extends Aedes implements HookOwner {
   override handle = (stream: Duplex, request?: IncomingMessage): AedesClient => {
     const { topicAliasMaximum } = this.#options
     const listener = topicAliasMaximum === undefined ? plainListener : { ...plainListener, maxTopicAlias: topicAliasMaximum }
+    this.noteSocket()
     return this.accept(stream, transportOf(stream, listener), request)
+  }
+
+  /** One that came to a listener, before anything is known about it: counted as Mosquitto does, whatever becomes of it. @internal */
+  noteSocket(): void {
+    this.#engine.stats.socketConnections += 1
   }
 
   /** An accepted transport of our own listeners, TLS done. @internal */

@@ -32,6 +32,8 @@ export interface ConnectionTotal {
 export interface ListenerHost {
   readonly log: Log
   readonly total: ConnectionTotal
+  /** Every socket that came, whatever becomes of it. */
+  onSocket?(): void
   /** A connection whose first bytes are there to be read, after TLS and our decision about its certificate. It belongs to the host. */
   onConnection(stream: Duplex, connection: Connection): void
   /** `--tls-keylog`: one line in the format of NSS. */
@@ -179,6 +181,7 @@ class OpenListener implements Listener, Reception {
   }
 
   #accept(socket: Socket): void {
+    this.#host.onSocket?.()
     const peer = this.#peerOf(socket)
     if (peer === undefined) {
       // Gone before we looked: there is nobody to name.

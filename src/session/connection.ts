@@ -128,7 +128,6 @@ export class Connection implements Receiver {
       host.delivery.acknowledge === 'received'
     )
     if (host.connectTimeout > 0) this.#connectTimer = setTimeout(() => this.#connectTimedOut(), host.connectTimeout)
-    host.stats.socketConnections += 1
     conn.on('error', error => this.#failed(error))
     conn.on('end', () => this.finish({ words: 'connection closed by client' }))
     conn.on('close', () => this.finish({ words: 'connection closed by client' }))
