@@ -1,15 +1,18 @@
-// The two brokers that are compared, each started on a configuration file of its own and pinned to a core where the machine can do that.
+// The two brokers, each started on a configuration file of its own and pinned to a core where the machine can do that, and the programs of this
+// folder that put load on them.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
-import { availableParallelism, userInfo } from 'node:os'
+import { availableParallelism, tmpdir, userInfo } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const here = dirname(fileURLToPath(import.meta.url))
+const root = dirname(here)
 export const main = join(root, 'dist/cli/main.js')
 
 // Debian keeps daemons where an ordinary account's PATH does not look.
@@ -28,6 +31,37 @@ export function pinned(core, command) {
 
 export const isPinned = canPin
 
+/** What a program of this folder prints, on one core. */
+export async function run(core, [file, ...args]) {
+  const [program, ...rest] = pinned(core, [process.execPath, join(here, file), ...args])
+  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  child.stdout.on('data', more => {
+    text += more
+  })
+  const [status] = await once(child, 'close')
+  if (status !== 0) throw new Error(`${file} ended with status ${status}`)
+  return text
+}
+
+/** A folder that is gone when this process is. */
+export function scratchFolder() {
+  const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+  return folder
+}
+
+/** The load is in this process: it moves to its core. */
+export function moveToLoadCore() {
+  if (canPin) spawnSync('taskset', ['-a', '-pc', String(loadCore), String(process.pid)])
+}
+
+/** For `nodeArgs`: loads a program of this folder into the broker. */
+export function importing(file) {
+  return ['--import', pathToFileURL(join(here, file)).href]
+}
+
 /** Ends the process with one line for a person. */
 export function fail(message) {
   process.stderr.write(`${message}\n`)
@@ -41,17 +75,6 @@ export function mosquittoVersion() {
   return /version (\S+)/.exec(stdout)?.[1] ?? 'unknown'
 }
 
-/** A CA with P-256 keys, a certificate for localhost and one for the clients. */
-export function makeCertificates(folder) {
-  const certs = (...args) => {
-    const { status, stderr } = spawnSync(process.execPath, [main, 'certs', ...args, '--dir', folder], { encoding: 'utf8' })
-    if (status !== 0) fail(`certs ${args[0]}: ${stderr}`)
-  }
-  certs('init', '--key', 'ec')
-  certs('server', 'localhost', '--ip', '127.0.0.1', '--key', 'ec')
-  certs('client', 'bench', '--key', 'ec')
-}
-
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -61,21 +84,26 @@ export async function freePort() {
   return port
 }
 
-/** Starts one in a folder with these lines of configuration; resolves when its listener is open. */
-export async function startBroker(kind, folder, port, lines, { nodeArgs = [], core = brokerCore, persistence = true } = {}) {
+/**
+ * Starts one in a folder with these lines of configuration; resolves when its listener is open. `ask` is for what `nodeArgs` load into it, and
+ * `onLine` hears its log.
+ */
+export async function startBroker(kind, folder, port, lines, options = {}) {
+  const { nodeArgs = [], core = brokerCore, onLine = () => {} } = options
   const file = join(folder, 'bench.conf')
-  const kept = persistence ? ['persistence true', `persistence_location ${folder}/`] : []
-  const common = [...kept, 'log_dest stderr', 'log_type error', 'log_type warning']
-  // Mosquitto would give up root for an account that can't write to the folder.
-  writeFileSync(file, `${[...common, `user ${userInfo().username}`, ...lines].join('\n')}\n`)
+  writeFileSync(file, confText(folder, lines, options))
   const command = kind === 'mosquitto' ? [mosquitto, '-c', file] : [process.execPath, ...nodeArgs, main, '-c', file]
   const [program, ...args] = pinned(core, command)
-  const child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe', ...(nodeArgs.length > 0 ? ['ipc'] : [])] })
   let said = ''
   child.stderr.on('data', text => {
-    said += text
+    // The last of it is for the case that it ends.
+    said = `${said}${text}`.slice(-10_000)
   })
+  createInterface({ input: child.stderr }).on('line', onLine)
   const ended = once(child, 'close')
+  // Where this process ends early.
+  process.once('exit', () => child.kill('SIGKILL'))
   while (!(await accepts(port))) {
     if (child.exitCode !== null) fail(`${kind} ended with status ${child.exitCode}: ${said}`)
     await sleep(20)
@@ -83,11 +111,26 @@ export async function startBroker(kind, folder, port, lines, { nodeArgs = [], co
   return {
     pid: child.pid,
     process: child,
+    async ask(question) {
+      child.send(question)
+      const [answer] = await once(child, 'message')
+      return answer
+    },
+    /** Resolves with its exit status. */
     async stop() {
       child.kill('SIGTERM')
-      await ended
+      const [status] = await ended
+      return status
     }
   }
+}
+
+/** Its configuration. */
+export function confText(folder, lines, { persistence = true, logTypes = ['error', 'warning'] } = {}) {
+  const kept = persistence ? ['persistence true', `persistence_location ${folder}/`] : []
+  const log = ['log_dest stderr', ...logTypes.map(type => `log_type ${type}`)]
+  // Mosquitto would give up root for an account that can't write to the folder.
+  return `${[...kept, ...log, `user ${userInfo().username}`, ...lines].join('\n')}\n`
 }
 
 function accepts(port) {

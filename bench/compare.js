@@ -8,16 +8,15 @@
 //
 // MOSQUITTO in the environment names another mosquitto than the one on PATH.
 
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg, release, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { loadavg } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fail, freePort, isPinned, loadCore, makeCertificates, mosquittoVersion, pinned, startBroker } from './brokers.js'
+import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { median } from './figures.js'
+import { aclText, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
+import { machine } from './process.js'
 
-const here = dirname(fileURLToPath(import.meta.url))
 const warmUp = 1
 const usual = { kind: 'pairs', count: 1, receivers: 1, window: 20, qos: 0, payload: 100, version: 4 }
 
@@ -75,9 +74,7 @@ const { values: options } = parseArgs({
 const chosen = shapes.filter(({ name }) => options.only?.includes(name) ?? true)
 if (chosen.length === 0) fail(`--only takes one of ${shapes.map(({ name }) => name).join(', ')}`)
 
-const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+const folder = scratchFolder()
 
 const certificates = join(folder, 'certs')
 makeCertificates(certificates)
@@ -85,12 +82,8 @@ const acl = join(folder, 'acl')
 writeFileSync(acl, aclText())
 
 const facts = {
-  cores: cpus().length,
-  processor: cpus()[0]?.model,
-  kernel: release(),
-  node: process.version,
+  ...machine(isPinned),
   mosquitto: mosquittoVersion(),
-  pinned: isPinned,
   nodelay: options.nodelay,
   rounds: Number(options.rounds),
   seconds: Number(options.seconds)
@@ -113,22 +106,13 @@ const figures = chosen.map(shape => ({
 const report = { ...facts, loadAverage: [loadBefore, loadavg()[0]], figures: figures.map(judged) }
 process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
 
-/** Twenty users that nobody is, one that everybody is, and a pattern: the broker has to look. */
-function aclText() {
-  const others = Array.from({ length: 19 }, (_, i) => `user other-${i}\ntopic readwrite other/${i}/#\ntopic read news/#\n`)
-  return `${others.join('')}user bench\ntopic readwrite bench/#\npattern readwrite device/%u/#\n`
-}
-
 async function measure(kind, shape) {
   const place = join(folder, 'broker')
   mkdirSync(place)
   const port = await freePort()
   const lines = [
     `listener ${port} 127.0.0.1`,
-    `cafile ${join(certificates, 'ca/ca.crt')}`,
-    `certfile ${join(certificates, 'broker/broker.crt')}`,
-    `keyfile ${join(certificates, 'broker/broker.key')}`,
-    'require_certificate true',
+    ...tlsLines(certificates),
     'use_identity_as_username true',
     `acl_file ${acl}`,
     // Ours does unless it is told not to, as what it writes is put together anyway.
@@ -136,34 +120,12 @@ async function measure(kind, shape) {
   ]
   const broker = await startBroker(kind, place, port, lines, { persistence: false })
   try {
-    const tls = {
-      ca: join(certificates, 'ca/ca.crt'),
-      cert: join(certificates, 'client/bench.crt'),
-      key: join(certificates, 'client/bench.key')
-    }
-    return JSON.parse(await run(JSON.stringify({ port, tls, shape, seconds: facts.seconds, warmUp, brokerPid: broker.pid })))
+    const load = { port, tls: clientTls(certificates), shape, seconds: facts.seconds, warmUp, brokerPid: broker.pid }
+    return JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(load)]))
   } finally {
     await broker.stop()
     rmSync(place, { recursive: true, force: true })
   }
-}
-
-async function run(argument) {
-  const [program, ...rest] = pinned(loadCore, [process.execPath, join(here, 'traffic.js'), argument])
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
-  let text = ''
-  child.stdout.on('data', more => {
-    text += more
-  })
-  const [status] = await once(child, 'close')
-  if (status !== 0) throw new Error(`traffic.js ended with status ${status}`)
-  return text
-}
-
-function median(numbers) {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
 }
 
 // Of each figure by itself.

@@ -38,25 +38,42 @@ export class Link {
   #answered = () => {}
   #options
 
-  /** `take(bytes, at, start, end)`: a packet, from its first byte and from its body on; not CONNACK, SUBACK and PINGRESP. */
+  /** Packets, in each direction. */
+  sent = 0
+  received = 0
+  /** Whether CONNACK said that there is a session. */
+  sessionPresent = false
+  isClosed = false
+
+  /**
+   * `take(bytes, at, start, end)`: a packet, from its first byte and from its body on; not CONNACK, SUBACK and PINGRESP. `fail(error)`: it was
+   * refused, or has ended unasked; where `ended()` is given, the end is told there, whoever wanted it. `will`: topic, payload,
+   * qos. `session`: the TLS session of an earlier handshake, as `onTicket` heard of it.
+   */
   constructor(options) {
     this.#options = { version: 4, clean: true, take: () => {}, ...options }
   }
 
   async open() {
-    const { port, secure, session, fail } = this.#options
+    const { port, secure, session, fail, ended, onTicket } = this.#options
     const address = { host: '127.0.0.1', port, noDelay: true }
     this.socket = secure ? connectTls({ ...address, ...secure, ...(session && { session }) }) : connectTcp(address)
-    this.socket.on('error', fail)
-    this.socket.on('close', () => fail(new Error(`the connection of ${this.#options.clientId} was closed`)))
-    await new Promise(resolve => this.socket.once(secure ? 'secureConnect' : 'connect', resolve))
+    this.socket.on('error', ended ? () => {} : fail)
+    this.socket.on('close', () => {
+      this.isClosed = true
+      this.#answered()
+      if (ended) ended()
+      else fail(new Error(`the connection of ${this.#options.clientId} was closed`))
+    })
+    if (onTicket) this.socket.on('session', onTicket)
+    await new Promise(resolve => {
+      this.socket.once(secure ? 'secureConnect' : 'connect', resolve)
+      this.socket.once('close', resolve)
+    })
+    if (this.isClosed) return this
     this.socket.setNoDelay(true)
     this.socket.on('data', chunk => this.#received(chunk))
-    const { clientId, version, clean, properties = Buffer.alloc(0) } = this.#options
-    const id = Buffer.from(clientId)
-    const list = version === 5 ? [lengthOf(properties.length), properties] : []
-    const body = [uint16(4), Buffer.from('MQTT'), Buffer.from([version, clean ? 2 : 0, 0, 0]), ...list, uint16(id.length), id]
-    await this.ask(packet(0x10, ...body))
+    await this.ask(connectPacket(this.#options))
     return this
   }
 
@@ -65,9 +82,10 @@ export class Link {
     return this.ask(packet(0x82, uint16(1), ...list, uint16(topic.length), topic, Buffer.of(qos)))
   }
 
-  /** Sends, and resolves at the next CONNACK, SUBACK or PINGRESP. */
+  /** Sends, and resolves at the next CONNACK, SUBACK or PINGRESP, or at the end. */
   ask(bytes) {
     this.socket.write(bytes)
+    this.sent += 1
     return new Promise(resolve => {
       this.#answered = resolve
     })
@@ -80,8 +98,10 @@ export class Link {
   }
 
   flush() {
+    if (this.#waiting.length === 0 || this.isClosed) return
     const waiting = this.#waiting
     this.#waiting = []
+    this.sent += waiting.length
     const bytes = Buffer.allocUnsafe(4 * waiting.length)
     for (let i = 0; i < waiting.length; i++) {
       const at = 4 * i
@@ -94,8 +114,9 @@ export class Link {
   }
 
   close() {
-    this.socket.removeAllListeners('close')
+    if (this.#options.ended === undefined) this.socket.removeAllListeners('close')
     this.socket.end(Buffer.of(0xe0, 0))
+    this.sent += 1
   }
 
   #received(chunk) {
@@ -109,6 +130,8 @@ export class Link {
       const end = start + (isLong ? (bytes[at + 1] & 0x7f) | (bytes[at + 2] << 7) : bytes[at + 1])
       if (end > bytes.length) break
       const type = bytes[at] >> 4
+      this.received += 1
+      if (type === 2) this.sessionPresent = bytes[start] === 1
       if (type === 2 || type === 9 || type === 13) {
         const code = type === 13 ? 0 : bytes[type === 2 ? start + 1 : end - 1]
         if (code > 2) fail(new Error(`refused: ${code}`))
@@ -118,6 +141,20 @@ export class Link {
     }
     this.#rest = at < bytes.length ? bytes.subarray(at) : undefined
   }
+}
+
+/** A CONNECT. */
+export function connectPacket({ clientId, version, clean, properties = Buffer.alloc(0), will }) {
+  const list = version === 5 ? [lengthOf(properties.length), properties] : []
+  const flags = (clean ? 2 : 0) | (will ? 4 | (will.qos << 3) : 0)
+  const last = will ? [...(version === 5 ? [Buffer.of(0)] : []), field(will.topic), field(will.payload)] : []
+  return packet(0x10, field('MQTT'), Buffer.of(version, flags, 0, 0), ...list, field(clientId), ...last)
+}
+
+/** A string or bytes behind their length. */
+export function field(value) {
+  const bytes = Buffer.from(value)
+  return Buffer.concat([uint16(bytes.length), bytes])
 }
 
 export function packet(head, ...parts) {

@@ -2,15 +2,15 @@
 // outstanding until its publisher has the PUBACK and its subscriber the message. A process of its own, with one write per connection and turn
 // and no more parsing than it needs, so that the broker is what is measured. Its one argument is JSON, its result too.
 
-import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { percentile } from './figures.js'
 import { flushLater, Link, packet, secureWith, uint16 } from './link.js'
+import { startMeasuring } from './process.js'
 
 const { port, tls, pairs, window, seconds, warmUp, payload, brokerPid } = JSON.parse(process.argv[2])
 
 /** Without a message in so many seconds it is over. */
 const patience = 20
-/** What /proc counts time in. */
-const ticksPerSecond = 100
 
 const secure = secureWith(tls)
 
@@ -93,22 +93,6 @@ function fail(error) {
   process.exit(1)
 }
 
-/** Seconds of the processor that the broker has used, in all its threads. */
-function brokerTime() {
-  const fields = readFileSync(`/proc/${brokerPid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
-}
-
-function sleep(milliseconds) {
-  return new Promise(resolve => setTimeout(resolve, milliseconds))
-}
-
-function percentile(sorted, part) {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
-}
-
 const all = Array.from({ length: pairs }, (_, number) => new Pair(number))
 for (const pair of all) await pair.open()
 for (const pair of all) pair.start()
@@ -118,20 +102,10 @@ setInterval(() => {
 }, patience * 1000).unref()
 await sleep(warmUp * 1000)
 isMeasured = true
-const before = { at: performance.now(), done, broker: brokerTime(), own: process.cpuUsage() }
+const figures = startMeasuring(brokerPid, () => done)
 await sleep(seconds * 1000)
-const elapsed = (performance.now() - before.at) / 1000
-const messages = done - before.done
-const broker = brokerTime() - before.broker
-const own = process.cpuUsage(before.own)
+const { perSecond: throughput, cpuPerMillion, brokerLoad, generatorLoad } = figures()
 latencies.sort((a, b) => a - b)
-const result = {
-  throughput: messages / elapsed,
-  // Microseconds each are seconds for a million.
-  cpuPerMillion: messages === 0 ? 0 : (broker / messages) * 1e6,
-  brokerLoad: broker / elapsed,
-  generatorLoad: (own.user + own.system) / 1e6 / elapsed,
-  p50: percentile(latencies, 0.5),
-  p99: percentile(latencies, 0.99)
-}
+const [p50, p99] = [0.5, 0.99].map(part => percentile(latencies, part))
+const result = { throughput, cpuPerMillion, brokerLoad, generatorLoad, p50, p99 }
 process.stdout.write(JSON.stringify(result), () => process.exit(0))

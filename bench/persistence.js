@@ -8,16 +8,15 @@
 //
 // MOSQUITTO in the environment names another mosquitto than the one on PATH.
 
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { cpus, loadavg, release, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { mkdirSync, rmSync } from 'node:fs'
+import { loadavg } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { brokerCore, fail, freePort, isPinned, loadCore, makeCertificates, mosquittoVersion, pinned, startBroker } from './brokers.js'
+import { brokerCore, fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { median, table } from './figures.js'
+import { clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
+import { machine } from './process.js'
 
-const here = dirname(fileURLToPath(import.meta.url))
 const payload = 100
 const warmUp = 1
 
@@ -49,17 +48,11 @@ const { values: options } = parseArgs({
 const chosen = loads.filter(load => options.only?.includes(load.join('x')) ?? true)
 if (chosen.length === 0) fail(`--only takes one of ${loads.map(load => load.join('x')).join(', ')}`)
 
-const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+const folder = scratchFolder()
 
 const facts = {
-  cores: cpus().length,
-  processor: cpus()[0]?.model,
-  kernel: release(),
-  node: process.version,
+  ...machine(isPinned),
   mosquitto: mosquittoVersion(),
-  pinned: isPinned,
   transport: options.plain ? 'TCP' : 'mutual TLS, P-256',
   payload,
   rounds: Number(options.rounds),
@@ -108,11 +101,11 @@ async function measure({ kind, lines }, pairs, window) {
     'allow_anonymous true',
     // Ours always does.
     'set_tcp_nodelay true',
-    ...(options.plain ? [] : tlsLines()),
+    ...(options.plain ? [] : tlsLines(certificates)),
     ...lines
   ])
   try {
-    const tls = options.plain ? undefined : clientTls()
+    const tls = options.plain ? undefined : clientTls(certificates)
     const load = { port, tls, pairs, window, seconds: facts.seconds, warmUp, payload, brokerPid: broker.pid }
     return JSON.parse(await run(loadCore, ['load.js', JSON.stringify(load)]))
   } finally {
@@ -127,42 +120,6 @@ async function measureSync() {
   const result = JSON.parse(await run(brokerCore, ['sync.js', place]))
   rmSync(place, { recursive: true, force: true })
   return result
-}
-
-/** What a program of this folder prints. */
-async function run(core, [file, ...args]) {
-  const [program, ...rest] = pinned(core, [process.execPath, join(here, file), ...args])
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
-  let text = ''
-  child.stdout.on('data', more => {
-    text += more
-  })
-  const [status] = await once(child, 'close')
-  if (status !== 0) throw new Error(`${file} ended with status ${status}`)
-  return text
-}
-
-function tlsLines() {
-  return [
-    `cafile ${join(certificates, 'ca/ca.crt')}`,
-    `certfile ${join(certificates, 'broker/broker.crt')}`,
-    `keyfile ${join(certificates, 'broker/broker.key')}`,
-    'require_certificate true'
-  ]
-}
-
-function clientTls() {
-  return {
-    ca: join(certificates, 'ca/ca.crt'),
-    cert: join(certificates, 'client/bench.crt'),
-    key: join(certificates, 'client/bench.key')
-  }
-}
-
-function median(numbers) {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
 }
 
 // Of each figure by itself.
@@ -198,12 +155,11 @@ function tables({ sync, loadAverage, figures }) {
     'ratio',
     'p50 / p99 ms'
   ]
-  const table = [head, head.map((_, i) => (i === 0 ? '---' : '---:')), ...rows].map(row => `| ${row.join(' | ')} |\n`).join('')
   const one = figures.find(({ pairs, window }) => pairs * window === 1)
   const verdict = one ? `; one outstanding: p50 is ${(one.mosquitero.p50 / sync.level).toFixed(2)} of them` : ''
-  return `${facts.processor ?? 'unknown processor'}, ${facts.cores} cores, kernel ${facts.kernel}, Node ${facts.node}, Mosquitto ${facts.mosquitto}, ${facts.transport}, \
+  return `${facts.processor}, ${facts.cores} cores, kernel ${facts.kernel}, Node ${facts.node}, Mosquitto ${facts.mosquitto}, ${facts.transport}, \
 payload ${payload} bytes, ${facts.pinned ? 'broker and load pinned to a core each' : 'not pinned'}, ${facts.rounds} rounds of ${facts.seconds} s, load average ${loadAverage.map(load => load.toFixed(1)).join(' → ')}
 One synced write of 100 bytes: ${sync.level.toFixed(3)} ms through LevelDB, ${sync.plain.toFixed(3)} ms as a plain append and fdatasync${verdict}
 
-${table}`
+${table(head, rows)}`
 }

@@ -4,16 +4,18 @@
 //   --sessions N  with ten subscriptions each (100000)
 //   --json        the figures as JSON
 
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { cpus, loadavg, release, tmpdir, userInfo } from 'node:os'
+import { loadavg, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { brokerCore, freePort, isPinned, loadCore, main, pinned } from './brokers.js'
+import { brokerCore, freePort, importing, isPinned, main, moveToLoadCore, pinned, scratchFolder } from './brokers.js'
+import { table } from './figures.js'
+import { describeMachine, machine, memoryOf } from './process.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const { values: options } = parseArgs({
@@ -25,10 +27,8 @@ const ending = Math.min(1000, sessions)
 /** New connections of those that end, at a time. */
 const atOnce = 50
 
-const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
-if (isPinned) spawnSync('taskset', ['-a', '-pc', String(loadCore), String(process.pid)])
+const folder = scratchFolder()
+moveToLoadCore()
 
 const loadBefore = loadavg()[0]
 const empty = await measureEmpty()
@@ -40,7 +40,7 @@ const filling = performance.now() - fillStart
 const bytesOnDisk = sizeOf(join(place, 'mosquitto.db.mosquitero'))
 
 const broker = await start(place)
-const rss = rssOf(broker.pid)
+const rss = memoryOf(broker.pid)
 const memory = await broker.ask('memory')
 const phases = {}
 await measure('quiet', () => sleep(2000))
@@ -53,11 +53,7 @@ await broker.stop()
 const stopping = performance.now() - stopStart
 
 const report = {
-  cores: cpus().length,
-  processor: cpus()[0]?.model,
-  kernel: release(),
-  node: process.version,
-  pinned: isPinned,
+  ...machine(isPinned),
   loadAverage: [loadBefore, loadavg()[0]],
   sessions,
   subscriptions,
@@ -84,7 +80,7 @@ async function measureEmpty() {
   const place = join(folder, 'empty')
   mkdirSync(place)
   const broker = await start(place)
-  const rss = rssOf(broker.pid)
+  const rss = memoryOf(broker.pid)
   const { heapUsed } = await broker.ask('memory')
   await broker.stop()
   return { started: broker.started, rss, heapUsed }
@@ -96,8 +92,7 @@ async function start(place) {
   const file = join(place, 'bench.conf')
   const lines = [`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'persistence true', `persistence_location ${place}/`]
   writeFileSync(file, `${[...lines, `user ${userInfo().username}`, 'log_dest stdout', 'log_type all'].join('\n')}\n`)
-  const hook = pathToFileURL(join(here, 'turns.js')).href
-  const [program, ...args] = pinned(brokerCore, [process.execPath, '--import', hook, main, '-c', file])
+  const [program, ...args] = pinned(brokerCore, [process.execPath, ...importing('turns.js'), main, '-c', file])
   const started = performance.now()
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   const ended = once(child, 'exit')
@@ -159,7 +154,7 @@ async function measure(name, work) {
     longestTurn: turns.longest,
     longestPause: turns.longestPause,
     wall: turns.wall,
-    rss: rssOf(broker.pid)
+    rss: memoryOf(broker.pid)
   }
 }
 
@@ -192,11 +187,6 @@ async function open(port, clientId) {
 async function finished(child) {
   const [status] = await once(child, 'close')
   if (status !== 0) throw new Error(`ended with status ${status}`)
-}
-
-function rssOf(pid) {
-  const [, kilobytes] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
-  return Number(kilobytes) * 1024
 }
 
 function sizeOf(place) {
@@ -237,11 +227,9 @@ function tables() {
     'longest turn on the wall, ms',
     'RSS'
   ]
-  const line = cells => `| ${cells.join(' | ')} |\n`
-  return `${report.processor ?? 'unknown processor'}, ${report.cores} cores, kernel ${report.kernel}, Node ${report.node}, ${report.pinned ? 'broker and client pinned to a core each' : 'not pinned'}, \
-load average ${report.loadAverage.map(load => load.toFixed(1)).join(' → ')}
+  return `${describeMachine(report)}, load average ${report.loadAverage.map(load => load.toFixed(1)).join(' → ')}
 ${sessions} sessions, ${subscriptions} subscriptions, ${report.queued} queued messages, ${report.retained} retained
 
-${line(['', ''])}${line(['---', '---:'])}${facts.map(line).join('')}
-${line(head)}${line(head.map((_, i) => (i === 0 ? '---' : '---:')))}${rows.map(line).join('')}`
+${table(['', ''], facts)}
+${table(head, rows)}`
 }

@@ -4,8 +4,7 @@
 
 import { openSync, readSync } from 'node:fs'
 import { monitorEventLoopDelay, PerformanceObserver, performance } from 'node:perf_hooks'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { heapAfterCollection } from './heap.js'
 
 const delay = monitorEventLoopDelay({ resolution: 1 })
 delay.enable()
@@ -48,10 +47,7 @@ process.on('message', question => {
       })
     }, 20)
   } else if (question === 'memory') {
-    setFlagsFromString('--expose-gc')
-    runInNewContext('gc')()
-    const { heapUsed, external } = process.memoryUsage()
-    process.send({ heapUsed, external })
+    process.send(heapAfterCollection())
   }
 })
 process.channel?.unref()
