@@ -371,15 +371,16 @@ export class Engine implements SessionsHost, ExchangeHost {
   }
 
   get forward(): ((session: Session, message: Message) => Message | undefined) | undefined {
-    const { authorizeForward } = this.hooks
-    if (authorizeForward === undefined) return undefined
-    return (session, message) => {
-      try {
-        return authorizeForward(session, message)
-      } catch (error) {
-        this.deliveryFailed(session, error)
-        return undefined
-      }
+    return this.hooks.authorizeForward === undefined ? undefined : this.#askForward
+  }
+
+  // Not a function of each call: this is asked for every delivery, most often where there is no hook.
+  readonly #askForward = (session: Session, message: Message): Message | undefined => {
+    try {
+      return this.hooks.authorizeForward?.(session, message)
+    } catch (error) {
+      this.deliveryFailed(session, error)
+      return undefined
     }
   }
 

@@ -18,9 +18,11 @@ export class Outbox {
   readonly #stream: Writable
   readonly #flusher: Flusher
   readonly #written: (error?: Error | null) => void
-  #pieces: Buffer[] = []
+  /** The first `#count` of them. A place is there from the beginning: what leaves alone, as most does, asks for no memory. */
+  #pieces: Buffer[] = [none]
   /** How many packets each piece is. */
-  #packets: number[] = []
+  #packets: number[] = [0]
+  #count = 0
   #waiting = 0
   #bytes = 0
   // Packets that are passed on as they came, while each lies right behind the one before: one piece for all of them.
@@ -84,12 +86,10 @@ export class Outbox {
   push(packet: Buffer, more?: Buffer): void {
     if (this.#closed) return
     if (this.#chunk !== undefined) this.#closeSlice()
-    this.#pieces.push(packet)
-    this.#packets.push(1)
+    this.#add(packet, 1)
     this.#bytes += packet.length
     if (more !== undefined && more.length > 0) {
-      this.#pieces.push(more)
-      this.#packets.push(0)
+      this.#add(more, 0)
       this.#bytes += more.length
     }
     this.#waiting += 1
@@ -124,7 +124,8 @@ export class Outbox {
     }
     this.#writing = true
     try {
-      this.#write(this.#take())
+      if (this.#count === 1 && this.#bytes <= writeSize) this.#writeOne()
+      else this.#write(this.#take())
     } catch (error) {
       // A stream of an embedder's that throws instead of failing: it alone ends.
       this.#stream.destroy(errorOf(error))
@@ -139,7 +140,7 @@ export class Outbox {
     if (this.#closed) return
     if (this.#chunk !== undefined) this.#closeSlice()
     this.#closed = true
-    const rest = this.#pieces
+    const rest = this.#pieces.slice(0, this.#count)
     this.#clear()
     for (const piece of rest) this.#stream.write(piece)
     this.#stream.end()
@@ -155,6 +156,19 @@ export class Outbox {
     if (this.#scheduled) return
     this.#scheduled = true
     this.#flusher.schedule(this)
+  }
+
+  #add(piece: Buffer, packets: number): void {
+    this.#pieces[this.#count] = piece
+    this.#packets[this.#count] = packets
+    this.#count += 1
+  }
+
+  #writeOne(): void {
+    const piece = this.#pieces[0]
+    this.#pieces[0] = none
+    this.#empty()
+    this.#stream.write(piece ?? '', this.#written)
   }
 
   // Small pieces are joined. Large ones are not: the stream takes them together (writev), and joining would cost memory for nothing.
@@ -192,6 +206,7 @@ export class Outbox {
     const taken = this.#pieces.slice(0, count)
     this.#pieces = this.#pieces.slice(count)
     this.#packets = this.#packets.slice(count)
+    this.#count -= count
     this.#owned = Math.max(0, this.#owned - count)
     this.#bytes -= bytes
     if (bytes < writeSize && next >= largePiece) taken.push(this.#takePart(writeSize - bytes))
@@ -208,25 +223,29 @@ export class Outbox {
 
   #closeSlice(): void {
     if (this.#chunk === undefined) return
-    this.#pieces.push(this.#chunk.subarray(this.#from, this.#to))
-    this.#packets.push(this.#forwarded)
+    this.#add(this.#chunk.subarray(this.#from, this.#to), this.#forwarded)
     this.#chunk = undefined
     this.#forwarded = 0
   }
 
   // A small slice would keep the whole chunk it lies in. What lies in Node's pool was made for all receivers together.
   #own(): void {
-    for (let i = this.#owned; i < this.#pieces.length; i++) {
+    for (let i = this.#owned; i < this.#count; i++) {
       const piece = this.#pieces[i]
       if (piece === undefined || piece.buffer.byteLength <= Buffer.poolSize) continue
       if (piece.length * 2 < piece.buffer.byteLength) this.#pieces[i] = Buffer.from(piece)
     }
-    this.#owned = this.#pieces.length
+    this.#owned = this.#count
   }
 
   #clear(): void {
-    this.#pieces = []
-    this.#packets = []
+    this.#pieces = [none]
+    this.#packets = [0]
+    this.#empty()
+  }
+
+  #empty(): void {
+    this.#count = 0
     this.#chunk = undefined
     this.#forwarded = 0
     this.#owned = 0

@@ -36,6 +36,7 @@ t.test('a deque is an array with two ends', async () => {
         }
         assert.equal(deque.size, model.length)
         assert.equal(deque.first, model[0])
+        assert.equal(deque.last, model.at(-1))
         assert.deepEqual([...deque], model)
       }
     })
