@@ -1,11 +1,11 @@
-// The load of `npm run bench:filters`: clients with ten thousand filters each, and one that publishes to topics that nobody has sent to before.
+// The load of `npm run bench:filters`: clients with many filters each, and one that publishes to as many topics in turn, each of which one client
+// has a filter for.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fail } from './brokers.js'
 import { flushLater, Link, packet, uint16 } from './link.js'
 import { startMeasuring } from './process.js'
 
-export const perClient = 10_000
 const perPacket = 200
 /** Messages on their way at a time. */
 const window = 20
@@ -18,6 +18,7 @@ function filterOf(client, number) {
 
 export class FilterLoad {
   filters = 0
+  #each = 0
   #port
   #secure
   #links = []
@@ -35,28 +36,33 @@ export class FilterLoad {
     this.#secure = secure
   }
 
-  async open() {
+  /** `clients`: how many have filters; as many from beginning to end, so that a message is a write of its own in each step. */
+  async open(clients) {
     this.#publisher = await this.#link('publisher', () => {}).open()
     this.#publisher.flush = () => this.#flush()
+    for (let i = 0; i < clients; i++) {
+      const take = (bytes, at) => {
+        if (bytes[at] >> 4 === 3) this.#arrived()
+      }
+      this.#links.push(await this.#link(`line-${i}`, take).open())
+    }
   }
 
   #link(clientId, take) {
     return new Link({ port: this.#port, secure: this.#secure, fail: error => fail(error.message), clientId, take })
   }
 
-  /** Subscribes until there are so many filters. */
-  async grow(until) {
-    while (this.filters < until) {
-      const client = Math.floor(this.filters / perClient)
-      this.#links[client] ??= await this.#link(`line-${client}`, (bytes, at) => {
-        if (bytes[at] >> 4 === 3) this.#arrived()
-      }).open()
-      const first = this.filters % perClient
-      const count = Math.min(perPacket, perClient - first, until - this.filters)
-      const parts = Array.from({ length: count }, (_, i) => Buffer.from(filterOf(client, first + i)))
-      await this.#links[client].ask(packet(0x82, uint16(1), ...parts.flatMap(part => [uint16(part.length), part, Buffer.of(0)])))
-      this.filters += count
+  /** Subscribes until each client has so many filters. */
+  async grow(each) {
+    for (const [client, link] of this.#links.entries()) {
+      for (let first = this.#each; first < each; first += perPacket) {
+        const numbers = Array.from({ length: Math.min(perPacket, each - first) }, (_, i) => first + i)
+        const parts = numbers.map(number => Buffer.from(filterOf(client, number)))
+        await link.ask(packet(0x82, uint16(1), ...parts.flatMap(part => [uint16(part.length), part, Buffer.of(0)])))
+        this.filters += parts.length
+      }
     }
+    this.#each = each
   }
 
   /** For so many seconds; what that cost the broker. */
@@ -92,7 +98,8 @@ export class FilterLoad {
     for (; this.#toSend > 0; this.#toSend--) {
       // Prime, and no divisor of any number of filters here.
       this.#at = (this.#at + 7919) % this.filters
-      const topic = Buffer.from(`bench/line/${Math.floor(this.#at / perClient)}/${this.#at % perClient}/state`)
+      const [client, number] = [this.#at % this.#links.length, Math.floor(this.#at / this.#links.length)]
+      const topic = Buffer.from(`bench/line/${client}/${number}/state`)
       packets.push(packet(0x30, uint16(topic.length), topic, Buffer.alloc(payload, 'x')))
     }
     this.#publisher.socket.write(Buffer.concat(packets))

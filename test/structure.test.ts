@@ -18,7 +18,7 @@ const layers: readonly [layer: number, files: RegExp][] = [
     1,
     /^(message|reload|storage)\.ts$|^(admin|config|auth|protocol)\/|^pki\/(library|names|profiles|authority|device|est|extensions|keys|pkcs12|record|request|revocation-entries|use-notes|x509)\.ts$/
   ],
-  [1, /^broker\/(deadlines|match-cache|retained|router|stats|sys-topics)\.ts$/],
+  [1, /^broker\/(deadlines|match-cache|retained|router|sightings|stats|sys-topics)\.ts$/],
   [
     2,
     /^(files|snapshot|log|log-sinks|keylog)\.ts$|^(session|store|net|watch)\/|^pki\/(ca|certificate-keeper|development|enrolment|files|invitations|listing|lock|own-certificate|presented|record-file)\.ts$/

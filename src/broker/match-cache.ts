@@ -1,5 +1,8 @@
 // What was worked out for a topic, as long as what it was worked out from stays the same. Bounded in topics and in weight: two
-// generations, of which the older one goes as a whole, so that a hit is one look into a Map and moves nothing.
+// generations, of which the older one goes as a whole, so that a hit is one look into a Map and moves nothing. Once one is full, only what is
+// asked for again comes in: of topics that come once and no more, keeping each would cost more than the look that it saves.
+
+import { Sightings } from './sightings.js'
 
 /** Who publishes chooses the topics: up to 64 KB each, if they were kept. */
 const longestTopic = 1024
@@ -24,6 +27,7 @@ export class MatchCache<Value> {
   #youngWeight = 0
   #old = new Map<string, Entry<Value>>()
   #oldWeight = 0
+  #sightings: Sightings | undefined
 
   constructor({ topics, weight }: Limits) {
     this.#topics = Math.max(1, Math.floor(topics / 2))
@@ -50,8 +54,14 @@ export class MatchCache<Value> {
   /** For the version of the last `get`. What alone weighs more than half of the limit is not kept, nor is a long topic. */
   set(topic: string, value: Value, weight: number): void {
     if (topic.length > longestTopic) return
+    if (this.#old.size > 0 && !this.#isWanted(topic)) return
     this.#forget(topic)
     if (weight <= this.#weight) this.#keep(topic, { value, weight })
+  }
+
+  #isWanted(topic: string): boolean {
+    this.#sightings ??= new Sightings(2 * this.#topics)
+    return this.#young.has(topic) || this.#old.has(topic) || this.#sightings.see(topic)
   }
 
   #keep(topic: string, entry: Entry<Value>): void {

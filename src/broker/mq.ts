@@ -27,6 +27,8 @@ export class Emitter<Packet extends Emitted> {
   /** By filter, in the order of registration. */
   readonly #registrations = new Map<string, Registration<Packet>[]>()
   readonly #onError: EmitterOptions['onError']
+  /** Registrations of filters that can match what the broker's clients say; the others begin with `$`, as Aedes' own do. */
+  #ordinary = 0
   #closed = false
 
   constructor({ onError }: EmitterOptions) {
@@ -44,6 +46,7 @@ export class Emitter<Packet extends Emitted> {
     if (known === undefined) this.#registrations.set(filter, [registration])
     else known.push(registration)
     this.#router.add(registration, subscriptionTo(filter))
+    if (!filter.startsWith('$')) this.#ordinary += 1
     setImmediate(done)
     return this
   }
@@ -54,14 +57,17 @@ export class Emitter<Packet extends Emitted> {
     const at = known?.findIndex(registration => registration.listener === listener) ?? -1
     const [registration] = at < 0 ? [] : (known?.splice(at, 1) ?? [])
     if (known?.length === 0) this.#registrations.delete(filter)
-    if (registration !== undefined) this.#router.remove(registration, filter)
+    if (registration !== undefined) {
+      this.#router.remove(registration, filter)
+      if (!filter.startsWith('$')) this.#ordinary -= 1
+    }
     setImmediate(done)
     return this
   }
 
   /** Would `emit` call anybody? */
   matches(topic: string): boolean {
-    return this.#router.subscriptionCount > 0 && this.#match(topic).targets.length > 0
+    return this.#mayMatch(topic) && this.#match(topic).targets.length > 0
   }
 
   /** Calls each listener that was there at the start; `done` follows when all of them have called back. */
@@ -70,7 +76,7 @@ export class Emitter<Packet extends Emitted> {
       queueMicrotask(() => done(new Error('the emitter is closed')))
       return this
     }
-    const targets = this.#router.subscriptionCount > 0 ? this.#match(packet.topic).targets : none
+    const targets = this.#mayMatch(packet.topic) ? this.#match(packet.topic).targets : none
     if (done === nothing || targets.length === 0) {
       for (const { subscriber } of targets) this.#call(subscriber.listener, packet, nothing)
       if (done !== nothing) queueMicrotask(done)
@@ -98,6 +104,10 @@ export class Emitter<Packet extends Emitted> {
       this.#onError(error, packet.topic)
       done()
     }
+  }
+
+  #mayMatch(topic: string): boolean {
+    return this.#router.subscriptionCount > 0 && (this.#ordinary > 0 || topic.startsWith('$'))
   }
 
   #match(topic: string): Match<Registration<Packet>> {

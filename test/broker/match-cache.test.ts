@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { MatchCache } from '../../dist/broker/match-cache.js'
+import { Sightings } from '../../dist/broker/sightings.js'
 
 t.test('a value is there until another version is asked for', async t => {
   const cache = new MatchCache<string>({ topics: 10, weight: 100 })
@@ -23,10 +24,41 @@ t.test('what is asked for often stays, what is not goes', async t => {
   cache.set('cold', -2, 1)
   for (let i = 0; i < 1000; i++) {
     cache.set(`t/${i}`, i, 1)
+    cache.set(`t/${i}`, i, 1)
     t.equal(cache.get('hot', 1), -1)
   }
   t.equal(cache.get('cold', 1), undefined)
   t.equal(cache.get('t/999', 1), 999)
+})
+
+t.test('a full cache takes what is asked for again, and topics that come once drive nothing out', async t => {
+  const cache = new MatchCache<number>({ topics: 100, weight: 1000 })
+  cache.get('', 1)
+  for (let i = 0; i < 100; i++) cache.set(`early/${i}`, i, 1)
+  const here = () => Array.from({ length: 100 }, (_, i) => cache.get(`early/${i}`, 1)).filter(value => value !== undefined).length
+  const before = here()
+  t.ok(before >= 50)
+  for (let i = 0; i < 10_000; i++) cache.set(`once/${i}`, i, 1)
+  // Some of them look like others that came before.
+  t.ok(here() >= before / 2)
+  cache.set('again', 1, 1)
+  t.equal(cache.get('again', 1), undefined)
+  cache.set('again', 1, 1)
+  t.equal(cache.get('again', 1), 1)
+})
+
+t.test('what was seen lately is known, what was never seen hardly ever taken for it', async t => {
+  const sightings = new Sightings(1000)
+  fc.assert(
+    fc.property(fc.string(), text => {
+      sightings.see(text)
+      return sightings.see(text)
+    })
+  )
+  const few = new Sightings(100_000)
+  for (let i = 0; i < 1000; i++) few.see(`a/${i}`)
+  t.equal(Array.from({ length: 1000 }, (_, i) => few.see(`a/${i}`)).filter(Boolean).length > 950, true)
+  t.equal(Array.from({ length: 10_000 }, (_, i) => few.see(`b/${i}`)).filter(Boolean).length < 100, true)
 })
 
 t.test('what is too heavy is not kept, nor is what it would replace', async t => {
@@ -64,6 +96,9 @@ t.test('whatever is set, the limits hold and no value is an old one', async t =>
           const value = {}
           last.set(topic, value)
           weights.set(value, weight)
+          cache.set(topic, value, weight)
+          const kept = cache.get(topic, version)
+          if (kept !== undefined && kept !== value) return false
           cache.set(topic, value, weight)
           if (weight <= 10 && cache.get(topic, version) !== value) return false
         }
