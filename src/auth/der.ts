@@ -83,7 +83,14 @@ export function* elements(content: Buffer): Generator<DerElement> {
 
 /** The elements of a SEQUENCE (or of another constructed `tag`). */
 export function childrenOf(element: DerElement | undefined, tag: number = tags.sequence): DerElement[] {
-  return [...elements(contentOf(element, tag))]
+  const content = contentOf(element, tag)
+  const children: DerElement[] = []
+  for (let offset = 0; offset < content.length; ) {
+    const child = readElement(content, offset)
+    children.push(child)
+    offset = child.end
+  }
+  return children
 }
 
 /** The content of an element that must be there and carry this tag. */
@@ -102,18 +109,29 @@ export function encodingOf(container: Buffer, element: DerElement): Buffer {
 export function readObjectIdentifier(content: Buffer): string {
   const last = content.at(-1)
   if (last === undefined || last >= 0x80) throw new DerError('object identifier cut off')
-  const arcs: bigint[] = []
-  let arc = 0n
-  for (const byte of content) {
-    arc = (arc << 7n) | BigInt(byte & 0x7f)
-    if (byte >= 0x80) continue
-    arcs.push(arc)
-    arc = 0n
+  let text = ''
+  for (let start = 0; start < content.length; ) {
+    let end = start
+    while ((content[end] ?? 0) >= 0x80) end += 1
+    const arc = readArc(content, start, end)
+    if (start > 0) text += `.${arc}`
+    // The first two arcs share a number: 40 × first + second [X.690, 8.19.4].
+    else text = arc >= 80 ? `2.${BigInt(arc) - 80n}` : `${arc < 40 ? 0 : 1}.${Number(arc) % 40}`
+    start = end + 1
   }
-  const [first = 0n, ...rest] = arcs
-  // The first two arcs share a number: 40 × first + second [X.690, 8.19.4].
-  const root = first < 80n ? first / 40n : 2n
-  return [root, first - root * 40n, ...rest].join('.')
+  return text
+}
+
+// `end`: its last byte. Numbers hold seven bytes of seven bits; longer ones are rare.
+function readArc(content: Buffer, start: number, end: number): number | bigint {
+  if (end - start >= 7) {
+    let long = 0n
+    for (let i = start; i <= end; i++) long = (long << 7n) | BigInt((content[i] ?? 0) & 0x7f)
+    return long
+  }
+  let arc = 0
+  for (let i = start; i <= end; i++) arc = arc * 128 + ((content[i] ?? 0) & 0x7f)
+  return arc
 }
 
 /** A UTCTime or GeneralizedTime in the forms that certificates may use [RFC 5280, 4.1.2.5]. */

@@ -418,7 +418,7 @@ export class Broker extends Aedes implements HookOwner {
     clearTimeout(timer)
     for (const { conn } of open) conn.destroy()
     this.#isOver = true
-    this.#pending.fail(new Error('the broker is closed'))
+    this.#pending.fail('the broker is closed')
     // Aedes' own does nothing for who is closed.
     this.closed = false
     await new Promise<void>(resolve => super.close(resolve))

@@ -200,7 +200,7 @@ export class Client extends EventEmitter implements AedesClient {
 
   /** Nothing comes any more of what was asked of it. */
   left(): void {
-    this.#pending.fail(new Error('client is closed'))
+    this.#pending.fail('client is closed')
   }
 
   // What is asked for wrongly is an error for the callback or, without one, where the broker's own errors go.

@@ -32,8 +32,11 @@ export class Pending {
     return settle
   }
 
-  /** Whoever waits is told this. */
-  fail(error: Error): void {
+  /** Whoever waits is told why. */
+  fail(reason: string): void {
+    // An error is dear, and mostly nobody waits.
+    if (this.#waiting.size === 0) return
+    const error = new Error(reason)
     for (const settle of this.#waiting) settle(error)
   }
 
