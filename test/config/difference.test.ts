@@ -54,7 +54,7 @@ const globalLines = [
   'max_inflight_bytes 5',
   'max_queued_messages 5',
   'max_queued_bytes 5',
-  'set_tcp_nodelay true',
+  'set_tcp_nodelay false',
   'allow_duplicate_messages false',
   'check_retain_source false',
   'queue_qos0_messages true',
