@@ -103,7 +103,8 @@ export async function startBroker(kind, folder, port, lines, options = {}) {
   createInterface({ input: child.stderr }).on('line', onLine)
   const ended = once(child, 'close')
   // Where this process ends early.
-  process.once('exit', () => child.kill('SIGKILL'))
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
   while (!(await accepts(port))) {
     if (child.exitCode !== null) fail(`${kind} ended with status ${child.exitCode}: ${said}`)
     await sleep(20)
@@ -120,6 +121,7 @@ export async function startBroker(kind, folder, port, lines, options = {}) {
     async stop() {
       child.kill('SIGTERM')
       const [status] = await ended
+      process.removeListener('exit', kill)
       return status
     }
   }

@@ -116,7 +116,8 @@ async function startProxy(servers) {
   )
   const [program, ...args] = pinned(0, ['haproxy', '-f', file])
   const child = spawn(program, args, { stdio: 'ignore' })
-  process.once('exit', () => child.kill('SIGKILL'))
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
   const ended = once(child, 'close')
   await sleep(500)
   return {
@@ -125,6 +126,7 @@ async function startProxy(servers) {
     async stop() {
       child.kill('SIGTERM')
       await ended
+      process.removeListener('exit', kill)
     }
   }
 }
