@@ -36,8 +36,8 @@ export interface CertificateFields {
   readonly keyUsage?: { readonly certificateSign: boolean; readonly crlSign: boolean }
   /** subjectKeyIdentifier, if the certificate has one. */
   readonly keyIdentifier?: Buffer
-  /** authorityKeyIdentifier, if the certificate has one: the identifier of the key that signed it, or undefined where it says it in another way. */
-  readonly issuerKeyIdentifier?: { readonly key: Buffer | undefined }
+  /** The key that signed it, where authorityKeyIdentifier says that by an identifier and nothing else. */
+  readonly issuerKeyIdentifier?: Buffer
 }
 
 const oids = {
@@ -111,8 +111,12 @@ function serialNumberOf(integer: Buffer): string {
   return digits === '' ? '0' : digits
 }
 
+// Strangers show certificates too: what is read of them before anybody has verified them has an end.
+const longestName = 8192
+
 function encodedName(container: Buffer, name: DerElement | undefined): Buffer {
   if (name?.tag !== tags.sequence) throw new DerError('name missing')
+  if (name.content.length > longestName) throw new DerError('name too long')
   return encodingOf(container, name)
 }
 
@@ -124,11 +128,10 @@ function readConstraints(extensions: DerElement | undefined): Constraints {
   for (const extension of childrenOf(childrenOf(extensions, tags.context(3))[0])) {
     const { oid, value } = readExtension(extension)
     if (oid === oids.basicConstraints) found.basicConstraints = readBasicConstraints(value)
-    if (oid === oids.subjectKeyIdentifier) found.keyIdentifier = contentOf(readElement(value), tags.octetString)
-    if (oid === oids.authorityKeyIdentifier) {
-      const parts = childrenOf(readElement(value))
-      found.issuerKeyIdentifier = { key: parts.length === 1 && parts[0]?.tag === 0x80 ? parts[0].content : undefined }
-    }
+    const identifier = oid === oids.subjectKeyIdentifier ? keyIdentifierIn(value) : undefined
+    if (identifier !== undefined) found.keyIdentifier = identifier
+    const issuer = oid === oids.authorityKeyIdentifier ? issuerKeyIdentifierIn(value) : undefined
+    if (issuer !== undefined) found.issuerKeyIdentifier = issuer
     if (oid === oids.keyUsage) {
       // keyCertSign is bit 5, cRLSign bit 6, counted from the left; the first byte says how many bits are unused.
       const bits = contentOf(readElement(value), tags.bitString)[1] ?? 0
@@ -136,6 +139,29 @@ function readConstraints(extensions: DerElement | undefined): Constraints {
     }
   }
   return found
+}
+
+// A key identifier only spares a search: one that can't be read is as good as none, and no reason to refuse a certificate.
+
+function keyIdentifierIn(value: Buffer): Buffer | undefined {
+  return orNone(() => contentOf(readElement(value), tags.octetString))
+}
+
+// `[0]` alone, and not issuer and serial number beside it or instead.
+function issuerKeyIdentifierIn(value: Buffer): Buffer | undefined {
+  return orNone(() => {
+    const parts = childrenOf(readElement(value))
+    return parts.length === 1 && parts[0]?.tag === 0x80 ? parts[0].content : undefined
+  })
+}
+
+function orNone<Value>(read: () => Value | undefined): Value | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof DerError) return undefined
+    throw error
+  }
 }
 
 /** One Extension: its type, whether it is critical, and the DER inside its OCTET STRING. */

@@ -55,15 +55,15 @@ export class TrustStore {
   }
 
   /**
-   * The root that has signed a certificate from which OpenSSL has found a way to this store: it looks here first for a CA of that name and key,
-   * and one that is self-signed is the end of the way [X509_V_FLAG_TRUSTED_FIRST]. Undefined: there may be others in between.
+   * The root that has signed a certificate from which OpenSSL has found a way to this store: it looks here first for a CA of that name and key
+   * that may sign, and one that is self-signed is the end of the way [X509_V_FLAG_TRUSTED_FIRST]. Undefined: there may be others in between.
    */
   rootAbove({ issuerKey, issuerKeyIdentifier }: CertificateFields): Certificate | undefined {
     const [root, ...namesakes] = this.named(issuerKey)
     if (root === undefined || namesakes.length > 0 || !isSelfSigned(root)) return undefined
-    const { keyIdentifier } = root.fields
-    if (issuerKeyIdentifier === undefined) return root
-    return keyIdentifier !== undefined && issuerKeyIdentifier.key?.equals(keyIdentifier) ? root : undefined
+    const { keyIdentifier, keyUsage } = root.fields
+    if (keyUsage?.certificateSign === false || keyIdentifier === undefined) return undefined
+    return issuerKeyIdentifier?.equals(keyIdentifier) ? root : undefined
   }
 
   has({ x509, fields }: Certificate): boolean {

@@ -105,10 +105,14 @@ export function encodingOf(container: Buffer, element: DerElement): Buffer {
   return container.subarray(element.start, element.end)
 }
 
+const longestIdentifier = 128
+
 /** `2.5.4.3`. */
 export function readObjectIdentifier(content: Buffer): string {
   const last = content.at(-1)
   if (last === undefined || last >= 0x80) throw new DerError('object identifier cut off')
+  // A long arc takes time in the square of its length.
+  if (content.length > longestIdentifier) throw new DerError('object identifier too long')
   let text = ''
   for (let start = 0; start < content.length; ) {
     let end = start

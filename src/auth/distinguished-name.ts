@@ -120,11 +120,11 @@ function formatAttribute({ type, value, encoding }: Attribute): string {
 function canonicalValue({ value, encoding }: Attribute): string {
   const text = utf8Of(value)
   if (text === undefined) return `#${encoding.toString('hex')}`
-  return text
-    .toString('latin1')
-    .replace(/^[ \t-\r]+|[ \t-\r]+$/g, '')
-    .replace(/[ \t-\r]+/g, ' ')
-    .replace(/[A-Z]/g, letter => letter.toLowerCase())
+  // First to single spaces: an expression that looks for the end of each run of them again and again would take seconds for a long one.
+  const single = text.toString('latin1').replace(/[ \t-\r]+/g, ' ')
+  const start = single.startsWith(' ') ? 1 : 0
+  const end = single.endsWith(' ') ? -1 : single.length
+  return single.slice(start, end).replace(/[A-Z]/g, letter => letter.toLowerCase())
 }
 
 /** The characters as UTF-8, or undefined for what is not a string. */

@@ -29,6 +29,9 @@ export class Emitter<Packet extends Emitted> {
   readonly #onError: EmitterOptions['onError']
   /** Registrations of filters that can match what the broker's clients say; the others begin with `$`, as Aedes' own do. */
   #ordinary = 0
+  #lastTopic = ''
+  #lastVersion = 0
+  #lastMatch: Match<Registration<Packet>> | undefined
   #closed = false
 
   constructor({ onError }: EmitterOptions) {
@@ -110,11 +113,16 @@ export class Emitter<Packet extends Emitted> {
     return this.#router.subscriptionCount > 0 && (this.#ordinary > 0 || topic.startsWith('$'))
   }
 
+  // One message is asked about several times in a row, which doesn't make its topic one that comes again.
   #match(topic: string): Match<Registration<Packet>> {
-    const known = this.#cache.get(topic, this.#router.version)
-    if (known !== undefined) return known
-    const match = this.#router.match(topic)
-    this.#cache.set(topic, match, 1 + match.targets.length)
+    const { version } = this.#router
+    if (this.#lastMatch !== undefined && topic === this.#lastTopic && version === this.#lastVersion) return this.#lastMatch
+    const known = this.#cache.get(topic, version)
+    const match = known ?? this.#router.match(topic)
+    if (known === undefined) this.#cache.set(topic, match, 1 + match.targets.length)
+    this.#lastTopic = topic
+    this.#lastVersion = version
+    this.#lastMatch = match
     return match
   }
 }

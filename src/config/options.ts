@@ -201,7 +201,7 @@ export const options = {
   memory_limit: { ...global, argument: number({ min: 0, max: Number.MAX_SAFE_INTEGER, unit: 'bytes' }), default: '0 (no limit)', ...live, ...later, doc: 'Memory the broker may take.' },
   // What is for one connection in one turn leaves in one write anyway. Waiting for the peer's acknowledgement on top of that costs 40 ms
   // where a ticket and CONNACK follow one another, and spares us nothing.
-  set_tcp_nodelay: { ...global, argument: boolean, default: 'true', ...live, ...otherwise, doc: 'Sends small packets at once, also where Mosquitto waits unless it is told not to: here the packets of a moment leave together anyway.' },
+  set_tcp_nodelay: { ...global, argument: boolean, default: 'true', ...live, ...otherwise, doc: 'Sends small packets at once: on by default, unlike in Mosquitto, as the packets of a moment leave together anyway.' },
   packet_buffer_size: { ...global, argument: number({ min: 0, max: uint16, unit: 'bytes', outside: 'Packet buffer size must be between 0 and 65535 inclusive.' }), aliases: ['websockets_headers_size'], default: '4096', ...live, ...meaningless, doc: 'Size of a buffer inside Mosquitto.' },
 
   // Messages and sessions

@@ -6,8 +6,8 @@ import type { PeerCertificate, Server, TLSSocket } from 'node:tls'
 
 const taken = new WeakMap<TLSSocket, X509Certificate | undefined>()
 
-/** Older ones leave the list alone, and are spared five calls for each handshake. */
-const mayLoseChains = Number.parseInt(process.versions.node, 10) >= 24
+/** Node 20 leaves the list alone, and is spared five calls for each handshake; what the others will do nobody knows. */
+const mayLoseChains = Number.parseInt(process.versions.node, 10) > 20
 
 /** To be called once for a server that asks for certificates. */
 export function keepPeerChains(server: Server): void {

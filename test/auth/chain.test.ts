@@ -112,13 +112,16 @@ t.test('whose root is certain without looking at what the peer sent', async t =>
   const hasKey = read(pki.ca).fields.keyIdentifier !== undefined
   t.ok(hasKey)
   const one = async (name: string, extensions: string, ca: Pair) => (await issue(pki.dir, name, extensions, ca)).cert
-  t.equal(above(await one('no-id', 'basicConstraints=CA:FALSE', keyed), pki.ca), root)
+  t.equal(above(await one('no-id', 'authorityKeyIdentifier=none', keyed), pki.ca), undefined, 'does not say which key')
   t.equal(above(await one('id', 'authorityKeyIdentifier=keyid:always', keyed), pki.ca), root)
   t.equal(
     above(await one('by-number', 'authorityKeyIdentifier=keyid:always,issuer:always', keyed), pki.ca),
     undefined,
     'said in another way'
   )
+  const odd = read(await one('odd', '2.5.29.14=DER:0102\n2.5.29.35=DER:0500', keyed))
+  t.match([odd.fields.keyIdentifier, odd.fields.issuerKeyIdentifier], [undefined, undefined], 'none that can be read')
+  t.equal(namesOf(buildChain(odd, [], trust(pki.ca), new Date()))?.length, 2)
   const between = await one('below-namesake', 'authorityKeyIdentifier=keyid:always', { cert: namesake.cert, key: namesake.key })
   t.equal(above(between, pki.ca), undefined, 'a CA in between bears its name, and has another key')
 })

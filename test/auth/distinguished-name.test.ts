@@ -114,6 +114,16 @@ t.test('a certificate whose O holds a newline and a CN gets the CN of its CN', t
   t.end()
 })
 
+t.test('a name of a stranger is read in no time, whatever its length', t => {
+  const original = makeCertificate(join(t.testdir(), 'template.der'))
+  const spaced = (spaces: number) => name([cn, utf8, `a${' '.repeat(spaces)}b`])
+  t.equal(canonicalName(spaced(60_000)), canonicalName(spaced(1)))
+  const { subject } = readCertificate(original)
+  t.equal(readCertificate(withSubject(original, subject, spaced(8000))).subjectKey, canonicalName(spaced(1)))
+  t.throws(() => readCertificate(withSubject(original, subject, spaced(60_000))), { message: 'name too long' })
+  t.end()
+})
+
 t.test('names are equal whatever their string type, letter case and spaces, and only then', t => {
   const key = (...rdns: (Attribute | Attribute[])[]): string => canonicalName(name(...rdns))
   const same = key([cn, utf8, 'My CA'])
