@@ -32,20 +32,8 @@ export class DerError extends Error {
 /** The element that starts at `offset`. */
 export function readElement(bytes: Buffer, offset = 0): DerElement {
   const tag = byteAt(bytes, offset)
-  // Tag numbers above 30 take more bytes; nothing that we read has one.
-  if ((tag & 0x1f) === 0x1f) throw new DerError('multi-byte tag')
-  let length = byteAt(bytes, offset + 1)
-  let begin = offset + 2
-  if (length >= 0x80) {
-    const count = length & 0x7f
-    if (count === 0 || count > 4) throw new DerError('length out of range')
-    length = 0
-    for (let i = 0; i < count; i += 1) length = length * 256 + byteAt(bytes, begin + i)
-    begin += count
-  }
-  const end = begin + length
-  if (end > bytes.length) throw new DerError('element ends behind its container')
-  return { tag, content: bytes.subarray(begin, end), start: offset, end }
+  const end = elementEnd(bytes, offset, bytes.length)
+  return { tag, content: bytes.subarray(contentStart(bytes, offset, tag), end), start: offset, end }
 }
 
 /** Where the content of the element at `offset` begins, which must carry this tag: without a value of its own, for very many elements. */
@@ -58,6 +46,7 @@ export function contentStart(bytes: Buffer, offset: number, tag: number): number
 
 /** The first byte behind the element at `offset`, which must end at `limit` or before. */
 export function elementEnd(bytes: Buffer, offset: number, limit: number): number {
+  // Tag numbers above 30 take more bytes; nothing that we read has one.
   if ((byteAt(bytes, offset) & 0x1f) === 0x1f) throw new DerError('multi-byte tag')
   let length = byteAt(bytes, offset + 1)
   let begin = offset + 2
