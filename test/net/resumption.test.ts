@@ -41,7 +41,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     listener.update({ config: listener.config, material: await materialOf(tls) })
     t.match(await tlsClient(t, listener.port, { ...credentials, session: first.session }), { isAccepted: false, isReused: false })
     // One in 256 begins with a zero octet, which nobody writes.
-    const serial = client.serial.replace(/^0+/, '')
+    const serial = client.serial.replace(/^(00)+/, '')
     t.match(await log.waitFor('rejected'), new RegExp(`certificate is revoked \\(serial ${serial}, on \\d{4}-\\d\\d-\\d\\d\\)`))
   })
 
