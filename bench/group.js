@@ -1,7 +1,7 @@
 // The traffic of a load generator: one publisher and those who receive from it. A message is outstanding until its publisher has its
 // acknowledgement and each of its receivers the message, and no more than `window` of a publisher are.
 
-import { flushLater, Link, lengthOf, packet, uint16 } from './link.js'
+import { flushLater, inputTime, Link, lengthOf, packet, uint16 } from './link.js'
 
 /** Content type and two user properties, as an MQTT 5 client may send them. */
 const properties5 = Buffer.concat([
@@ -20,26 +20,25 @@ export class Group {
   #common
   #slots
   #toSend = []
-  #template
-  #idAt
+  /** Each slot's packet, which is the same every time, in two rounds: what follows one another leaves as one piece. */
+  #packets
+  #size
 
   /**
-   * `receivers` of `shape`: those that count. `common`: where the broker is, what to call for each delivery and when a message is with all of
-   * them, with the milliseconds that it took.
+   * `receivers` of `shape`: those that count; `isKept`: their sessions are. `common`: where the broker is, what to call for each delivery and when a
+   * message is with all of them, with the milliseconds that it took.
    */
   constructor(number, shape, common) {
-    const { qos, payload, window, receivers, version } = shape
+    const { qos, window, receivers } = shape
     this.number = number
     this.shape = shape
     this.#common = common
-    const topic = Buffer.from(`bench/plant/${number}/state`)
-    this.topic = topic
-    const list = version === 5 ? [lengthOf(properties5.length), properties5] : []
-    const id = qos > 0 ? [uint16(0)] : []
-    this.#template = packet(0x30 | (qos << 1), uint16(topic.length), topic, ...id, ...list, Buffer.alloc(payload, 'x'))
-    this.#idAt = this.#template.length - payload - list.reduce((sum, { length }) => sum + length, 0) - 2
+    this.topic = Buffer.from(`bench/plant/${number}/state`)
     // What each slot waits for: its receivers, and its acknowledgement.
     this.#slots = { sentAt: new Float64Array(window), open: new Uint32Array(window), each: receivers + (qos > 0 ? 1 : 0) }
+    const packets = Array.from({ length: window }, (_, slot) => packetOf(slot, this.topic, shape))
+    this.#size = packets[0].length
+    this.#packets = Buffer.concat([...packets, ...packets])
   }
 
   async open() {
@@ -85,20 +84,14 @@ export class Group {
     const head = bytes[at] & 0xf0
     const id = bytes.readUInt16BE(start)
     if (head === 0x40 || head === 0x70) this.#part(id - 1)
-    else if (head === 0x50) this.#release(id)
-  }
-
-  #releases = []
-  #release(id) {
-    this.#releases.push(id)
-    flushLater(this.publisher)
+    else if (head === 0x50) this.publisher.acknowledge(0x62, id)
   }
 
   #part(slot) {
     const { open, sentAt } = this.#slots
     open[slot] -= 1
     if (open[slot] !== 0) return
-    this.#common.completed(performance.now() - sentAt[slot])
+    this.#common.completed(inputTime - sentAt[slot])
     if (this.freed) {
       this.freed(slot)
       return
@@ -109,29 +102,42 @@ export class Group {
 
   #flush() {
     const slots = this.#toSend
-    this.#toSend = []
-    const releases = this.#releases
-    this.#releases = []
-    const { qos, payload } = this.shape
     const { sentAt, open, each } = this.#slots
-    const size = this.#template.length
-    const bytes = Buffer.allocUnsafe(slots.length * size + releases.length * 4)
+    const { window } = this.shape
     const now = performance.now()
-    let at = 0
-    for (const id of releases) {
-      bytes.writeUInt32BE(0x62020000 | id, at)
-      at += 4
-    }
-    for (const slot of slots) {
-      this.#template.copy(bytes, at)
-      if (qos > 0) bytes.writeUInt16BE(slot + 1, at + this.#idAt)
-      bytes.writeUInt32BE(slot, at + size - payload)
-      at += size
+    let isRow = true
+    for (let i = 0; i < slots.length; i++) {
+      const slot = slots[i]
       sentAt[slot] = now
       open[slot] = each
+      if (slot !== (slots[0] + i) % window) isRow = false
     }
-    this.publisher.socket.write(bytes)
+    this.#toSend = []
+    const answers = this.publisher.takeAnswers()
+    const pieces = slots.length > 0 && isRow ? [this.#row(slots[0], slots.length)] : slots.map(slot => this.#row(slot, 1))
+    if (answers !== undefined) pieces.unshift(answers)
+    this.publisher.socket.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces))
   }
+
+  #row(slot, count) {
+    return this.#packets.subarray(slot * this.#size, (slot + count) * this.#size)
+  }
+}
+
+/** A PUBLISH whose packet identifier is its slot's number and one, and whose payload begins with the number. */
+function packetOf(slot, topic, { qos, payload, version }) {
+  const id = qos > 0 ? [uint16(slot + 1)] : []
+  const list = version === 5 ? [lengthOf(properties5.length), properties5] : []
+  const body = Buffer.alloc(payload, 'x')
+  body.writeUInt32BE(slot)
+  return packet(0x30 | (qos << 1), uint16(topic.length), topic, ...id, ...list, body)
+}
+
+/** The number in the topic of a group that begins there. */
+function numberIn(bytes, topic) {
+  let number = 0
+  for (let at = topic + 'bench/plant/'.length; bytes[at] !== 0x2f; at++) number = number * 10 + bytes[at] - 0x30
+  return number
 }
 
 /** A receiver of the topics of some groups, for which it counts; by its topic's number a message finds its group. */
@@ -139,12 +145,14 @@ export async function openReceiver(clientId, groups, filters, { port, secure, fa
   const [only] = groups
   const byNumber = []
   for (const group of groups) byNumber[group.number] = group
+  const { version, qos, isKept } = only.shape
   const link = await new Link({
     port,
     secure,
     fail,
-    version: only.shape.version,
+    version,
     clientId,
+    clean: !isKept,
     take: (bytes, at, start, end) => {
       const head = bytes[at] >> 4
       if (head === 6) {
@@ -152,13 +160,12 @@ export async function openReceiver(clientId, groups, filters, { port, secure, fa
         return
       }
       if (head !== 3) return
-      const qos = (bytes[at] >> 1) & 3
-      if (qos > 0) link.acknowledge(qos === 1 ? 0x40 : 0x50, bytes.readUInt16BE(start + 2 + bytes.readUInt16BE(start)))
-      const group =
-        groups.length === 1 ? only : byNumber[Number(bytes.latin1Slice(start + 2 + 12, start + 2 + bytes.readUInt16BE(start) - 6))]
+      const given = (bytes[at] >> 1) & 3
+      if (given > 0) link.acknowledge(given === 1 ? 0x40 : 0x50, bytes.readUInt16BE(start + 2 + bytes.readUInt16BE(start)))
+      const group = groups.length === 1 ? only : byNumber[numberIn(bytes, start + 2)]
       group.delivered(bytes.readUInt32BE(end - group.shape.payload))
     }
   }).open()
-  for (const filter of filters) await link.subscribe(filter, only.shape.qos)
+  for (const filter of filters) await link.subscribe(filter, qos)
   return link
 }

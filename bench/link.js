@@ -3,12 +3,24 @@
 
 import { readFileSync } from 'node:fs'
 import { connect as connectTcp } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, createSecureContext } from 'node:tls'
 
-/** For `connectTls`, from the paths of CA, certificate and key; undefined: plain TCP. */
-export function secureWith(tls) {
-  return tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key), servername: 'localhost' }
+/**
+ * For `connectTls`, from the paths of CA, certificate and key, which are read once for all connections; undefined: plain TCP. `isBlind`: the
+ * broker's certificate is not looked at, which spares the load a part of each handshake.
+ */
+export function secureWith(tls, isBlind = false) {
+  if (tls === undefined) return undefined
+  const own = { cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
+  const secureContext = createSecureContext(isBlind ? own : { ca: readFileSync(tls.ca), ...own })
+  return { secureContext, servername: 'localhost', rejectUnauthorized: !isBlind }
 }
+
+/** What any connection has just read: each takes all of it before another reads. */
+const input = Buffer.allocUnsafeSlow(65_536)
+
+/** Milliseconds, as `performance.now()` was when the last bytes came. */
+export let inputTime = performance.now()
 
 // What wrote in this turn, once each.
 let dirty = []
@@ -34,6 +46,7 @@ export class Link {
   isDirty = false
   /** Four bytes each: acknowledgements that wait for the end of the turn. */
   #waiting = []
+  /** The beginning of a packet whose end has not come. */
   #rest
   #answered = () => {}
   #options
@@ -46,7 +59,8 @@ export class Link {
   isClosed = false
 
   /**
-   * `take(bytes, at, start, end)`: a packet, from its first byte and from its body on; not CONNACK, SUBACK and PINGRESP. `fail(error)`: it was
+   * `take(bytes, at, start, end)`: a packet, from its first byte and from its body on, in memory that is another's when it returns; not CONNACK,
+   * SUBACK and PINGRESP. `fail(error)`: it was
    * refused, or has ended unasked; where `ended()` is given, the end is told there, whoever wanted it. `will`: topic, payload,
    * qos. `session`: the TLS session of an earlier handshake, as `onTicket` heard of it.
    */
@@ -56,7 +70,8 @@ export class Link {
 
   async open() {
     const { port, secure, session, fail, ended, onTicket } = this.#options
-    const address = { host: '127.0.0.1', port, noDelay: true }
+    const onread = { buffer: input, callback: size => this.#received(size) }
+    const address = { host: '127.0.0.1', port, noDelay: true, onread }
     this.socket = secure ? connectTls({ ...address, ...secure, ...(session && { session }) }) : connectTcp(address)
     this.socket.on('error', ended ? () => {} : fail)
     this.socket.on('close', () => {
@@ -72,7 +87,6 @@ export class Link {
     })
     if (this.isClosed) return this
     this.socket.setNoDelay(true)
-    this.socket.on('data', chunk => this.#received(chunk))
     await this.ask(connectPacket(this.#options))
     return this
   }
@@ -98,8 +112,14 @@ export class Link {
   }
 
   flush() {
-    if (this.#waiting.length === 0 || this.isClosed) return
+    const answers = this.takeAnswers()
+    if (answers !== undefined && !this.isClosed) this.socket.write(answers)
+  }
+
+  /** What `acknowledge` was called for, to be written now. */
+  takeAnswers() {
     const waiting = this.#waiting
+    if (waiting.length === 0) return undefined
     this.#waiting = []
     this.sent += waiting.length
     const bytes = Buffer.allocUnsafe(4 * waiting.length)
@@ -110,7 +130,7 @@ export class Link {
       bytes[at + 2] = (waiting[i] >> 8) & 0xff
       bytes[at + 3] = waiting[i] & 0xff
     }
-    this.socket.write(bytes)
+    return bytes
   }
 
   close() {
@@ -119,28 +139,58 @@ export class Link {
     this.sent += 1
   }
 
-  #received(chunk) {
-    const { take, fail } = this.#options
-    const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk])
+  #received(size) {
+    inputTime = performance.now()
     let at = 0
-    while (bytes.length - at >= 2) {
+    // Of what was cut no more is put together than that one packet.
+    while (this.#rest !== undefined) {
+      const lack = lackOf(this.#rest, this.#rest.length)
+      if (at === size) return
+      const until = Math.min(size, at + lack)
+      this.#rest = Buffer.concat([this.#rest, input.subarray(at, until)])
+      at = until
+      if (lackOf(this.#rest, this.#rest.length) > 0) continue
+      const packet = this.#rest
+      this.#rest = undefined
+      this.#packets(packet, 0, packet.length)
+    }
+    at = this.#packets(input, at, size)
+    if (at < size) this.#rest = Buffer.from(input.subarray(at, size))
+  }
+
+  /** Those that are whole; where the first begins that is not. */
+  #packets(bytes, from, size) {
+    const { take } = this.#options
+    let at = from
+    while (size - at >= 2) {
       const isLong = bytes[at + 1] > 0x7f
-      if (isLong && bytes.length - at < 3) break
+      if (isLong && size - at < 3) break
       const start = at + (isLong ? 3 : 2)
       const end = start + (isLong ? (bytes[at + 1] & 0x7f) | (bytes[at + 2] << 7) : bytes[at + 1])
-      if (end > bytes.length) break
+      if (end > size) break
       const type = bytes[at] >> 4
       this.received += 1
-      if (type === 2) this.sessionPresent = bytes[start] === 1
-      if (type === 2 || type === 9 || type === 13) {
-        const code = type === 13 ? 0 : bytes[type === 2 ? start + 1 : end - 1]
-        if (code > 2) fail(new Error(`refused: ${code}`))
-        this.#answered()
-      } else take(bytes, at, start, end)
+      if (type === 2 || type === 9 || type === 13) this.#answer(type, bytes, start, end)
+      else take(bytes, at, start, end)
       at = end
     }
-    this.#rest = at < bytes.length ? bytes.subarray(at) : undefined
+    return at
   }
+
+  #answer(type, bytes, start, end) {
+    if (type === 2) this.sessionPresent = bytes[start] === 1
+    const code = type === 13 ? 0 : bytes[type === 2 ? start + 1 : end - 1]
+    if (code > 2) this.#options.fail(new Error(`refused: ${code}`))
+    this.#answered()
+  }
+}
+
+/** How many bytes of its packet are missing, as far as it can be seen. */
+function lackOf(bytes, size) {
+  if (size < 2) return 2 - size
+  const isLong = bytes[1] > 0x7f
+  if (isLong && size < 3) return 1
+  return (isLong ? 3 + ((bytes[1] & 0x7f) | (bytes[2] << 7)) : 2 + bytes[1]) - size
 }
 
 /** A CONNECT. */

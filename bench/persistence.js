@@ -106,8 +106,9 @@ async function measure({ kind, lines }, pairs, window) {
   ])
   try {
     const tls = options.plain ? undefined : clientTls(certificates)
-    const load = { port, tls, pairs, window, seconds: facts.seconds, warmUp, payload, brokerPid: broker.pid }
-    return JSON.parse(await run(loadCore, ['load.js', JSON.stringify(load)]))
+    const shape = { kind: 'pairs', count: pairs, receivers: 1, window, qos: 1, payload, version: 4, isKept: true }
+    const load = { port, tls, shape, seconds: facts.seconds, warmUp, brokerPid: broker.pid }
+    return JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(load)]))
   } finally {
     await broker.stop()
     rmSync(place, { recursive: true, force: true })
@@ -124,22 +125,22 @@ async function measureSync() {
 
 // Of each figure by itself.
 function summary(measured) {
-  const names = ['throughput', 'cpuPerMillion', 'brokerLoad', 'generatorLoad', 'p50', 'p99']
+  const names = ['perSecond', 'cpuPerMillion', 'brokerLoad', 'generatorLoad', 'p50', 'p99']
   return Object.fromEntries(names.map(name => [name, median(measured.map(one => one[name]))]))
 }
 
 function tables({ sync, loadAverage, figures }) {
   const rows = figures.map(({ pairs, window, mosquitero, mosquitto, received }) => [
     `${pairs} × ${window}`,
-    Math.round(mosquitero.throughput),
-    Math.round(mosquitto.throughput),
-    (mosquitero.throughput / mosquitto.throughput).toFixed(2),
+    Math.round(mosquitero.perSecond),
+    Math.round(mosquitto.perSecond),
+    (mosquitero.perSecond / mosquitto.perSecond).toFixed(2),
     mosquitero.cpuPerMillion.toFixed(0),
     mosquitto.cpuPerMillion.toFixed(0),
     `${mosquitero.p50.toFixed(2)} / ${mosquitero.p99.toFixed(2)}`,
     `${mosquitto.p50.toFixed(2)} / ${mosquitto.p99.toFixed(2)}`,
-    Math.round(received.throughput),
-    (received.throughput / mosquitto.throughput).toFixed(2),
+    Math.round(received.perSecond),
+    (received.perSecond / mosquitto.perSecond).toFixed(2),
     `${received.p50.toFixed(2)} / ${received.p99.toFixed(2)}`
   ])
   const head = [

@@ -1,4 +1,4 @@
-// The load of `npm run bench`: one shape of traffic for so many seconds, in a process of its own. Its one argument is JSON, its result too. A
+// The load of `npm run bench` and others: one shape of traffic for so many seconds, in a process of its own. Its one argument is JSON, its result too. A
 // message is outstanding until its publisher has its acknowledgement and each of its receivers the message, and no more than `window` of a publisher are.
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -59,6 +59,7 @@ async function openGroups() {
 
 /** Connections that come, are answered, and go, so many at a time. */
 function shakeHands() {
+  const secure = secureWith(tls, true)
   let session
   let number = 0
   const next = () => {

@@ -213,6 +213,6 @@ export class Peer extends Link {
       const size = bytes[from] & 0x7f
       from += lengthOf(size).length + size
     }
-    if (isNew) this.#options.onMessage(topic, bytes.subarray(from, end), { dup: (head & 8) !== 0, retain: (head & 1) !== 0 })
+    if (isNew) this.#options.onMessage(topic, Buffer.from(bytes.subarray(from, end)), { dup: (head & 8) !== 0, retain: (head & 1) !== 0 })
   }
 }
