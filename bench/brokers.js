@@ -1,4 +1,4 @@
-// The two brokers, each started on a configuration file of its own and pinned to a core where the machine can do that, and the programs of this
+// The brokers that are compared, each started on a configuration file of its own and pinned to a core where the machine can do that, and the programs of this
 // folder that put load on them.
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -84,16 +84,22 @@ export async function freePort() {
   return port
 }
 
+/** Of each kind, as it is started on a configuration file, or on a port with `files`: the paths of CA, certificate and key. */
+const commands = {
+  mosquitero: ({ file, nodeArgs }) => [process.execPath, ...nodeArgs, main, '-c', file],
+  mosquitto: ({ file }) => [mosquitto, '-c', file],
+  minimal: ({ port, files, nodeArgs }) => [process.execPath, ...nodeArgs, join(here, 'minimal.js'), String(port), ...files]
+}
+
 /**
  * Starts one in a folder with these lines of configuration; resolves when its listener is open. `ask` is for what `nodeArgs` load into it, and
  * `onLine` hears its log.
  */
 export async function startBroker(kind, folder, port, lines, options = {}) {
-  const { nodeArgs = [], core = brokerCore, onLine = () => {} } = options
+  const { nodeArgs = [], core = brokerCore, onLine = () => {}, files = [] } = options
   const file = join(folder, 'bench.conf')
   writeFileSync(file, confText(folder, lines, options))
-  const command = kind === 'mosquitto' ? [mosquitto, '-c', file] : [process.execPath, ...nodeArgs, main, '-c', file]
-  const [program, ...args] = pinned(core, command)
+  const [program, ...args] = pinned(core, commands[kind]({ file, port, files, nodeArgs }))
   const child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe', ...(nodeArgs.length > 0 ? ['ipc'] : [])] })
   let said = ''
   child.stderr.on('data', text => {

@@ -3,6 +3,7 @@
 //   --rounds N   how often each is measured; the median counts (3)
 //   --seconds N  how long, after a second to warm up, or five where a process is slow at first (3)
 //   --only NAME  this shape alone, e.g. fan-out-0; may be given again
+//   --minimal    beside them the least that a broker in Node does (minimal.js): what of our time is Node's
 //   --nodelay    with set_tcp_nodelay true: Mosquitto answers sooner then, at up to twice the cost
 //   --json       the figures as JSON
 //
@@ -14,7 +15,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
 import { median } from './figures.js'
-import { aclText, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
+import { aclText, brokerFiles, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
 
 /** Seconds: of what takes little time at each turn, a process that is new measures its own compiler. */
@@ -72,19 +73,21 @@ const shapes = [
   { name: 'idle', what: 'idle connection, KB', kind: 'idle', count: 1000, most: 70 }
 ].map(shape => ({ ...usual, ...shape }))
 
-const kinds = ['mosquitero', 'mosquitto']
-
 const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '3' },
     only: { type: 'string', multiple: true },
+    minimal: { type: 'boolean', default: false },
     nodelay: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false }
   }
 })
 const chosen = shapes.filter(({ name }) => options.only?.includes(name) ?? true)
 if (chosen.length === 0) fail(`--only takes one of ${shapes.map(({ name }) => name).join(', ')}`)
+
+/** The least of a broker knows no MQTT 5. */
+const kindsFor = ({ version }) => ['mosquitero', 'mosquitto', ...(options.minimal && version < 5 ? ['minimal'] : [])]
 
 const folder = scratchFolder()
 
@@ -104,7 +107,7 @@ const loadBefore = loadavg()[0]
 const runs = []
 for (let round = 0; round < facts.rounds; round++) {
   for (const shape of chosen) {
-    for (const kind of kinds) {
+    for (const kind of kindsFor(shape)) {
       process.stderr.write(`round ${round + 1}: ${shape.what}, ${kind}\n`)
       runs.push({ name: shape.name, kind, ...(await measure(kind, shape)) })
     }
@@ -113,7 +116,7 @@ for (let round = 0; round < facts.rounds; round++) {
 
 const figures = chosen.map(shape => ({
   ...shape,
-  ...Object.fromEntries(kinds.map(kind => [kind, summary(runs.filter(run => run.name === shape.name && run.kind === kind))]))
+  ...Object.fromEntries(kindsFor(shape).map(kind => [kind, summary(runs.filter(run => run.name === shape.name && run.kind === kind))]))
 }))
 const report = { ...facts, loadAverage: [loadBefore, loadavg()[0]], figures: figures.map(judged) }
 process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
@@ -130,7 +133,7 @@ async function measure(kind, shape) {
     // Ours does unless it is told not to, as what it writes is put together anyway.
     ...(options.nodelay ? ['set_tcp_nodelay true'] : [])
   ]
-  const broker = await startBroker(kind, place, port, lines, { persistence: false })
+  const broker = await startBroker(kind, place, port, lines, { persistence: false, files: brokerFiles(certificates) })
   try {
     const load = { port, tls: clientTls(certificates), shape, seconds: facts.seconds, warmUp: shape.warmUp, brokerPid: broker.pid }
     return JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(load)]))
@@ -148,10 +151,11 @@ function summary(measured) {
 
 /** With the ratios, and whether the goal is met; absent: there is none, or what it is compared with was not measured. */
 function judged(figure) {
-  const { mosquitero: we, mosquitto: they, goal, goalP50, goalP99, most, than, goalThan } = figure
+  const { mosquitero: we, mosquitto: they, minimal, goal, goalP50, goalP99, most, than, goalThan } = figure
   const other = figures.find(({ name }) => name === than)?.mosquitero
   const ratios = {
     ...(we.cpuPerMillion && { cpu: we.cpuPerMillion / they.cpuPerMillion, throughput: we.perSecond / they.perSecond }),
+    ...(minimal?.cpuPerMillion && { minimal: minimal.cpuPerMillion / they.cpuPerMillion }),
     ...(we.p50 > 0 && { p50: we.p50 / they.p50, p99: we.p99 / they.p99 }),
     ...(other && { than: we.cpuPerMillion / other.cpuPerMillion })
   }
@@ -167,7 +171,7 @@ function judged(figure) {
 
 function tables({ loadAverage, figures }) {
   const number = (value, digits = 0) => (value === undefined ? '' : value.toFixed(digits))
-  const rows = figures.map(({ what, mosquitero: we, mosquitto: they, ratios, goal, goalP50, goalP99, most, goalThan, isMet }) => [
+  const rows = figures.map(({ what, mosquitero: we, mosquitto: they, minimal, ratios, goal, goalP50, goalP99, most, goalThan, isMet }) => [
     what,
     number(we.perSecond),
     number(they.perSecond),
@@ -183,7 +187,8 @@ function tables({ loadAverage, figures }) {
     they.p50 > 0 ? `${number(they.p50, 2)} / ${number(they.p99, 2)}` : '',
     number(we.megabytes),
     number(they.megabytes),
-    number(we.generatorCpuPerMillion, 1)
+    number(we.generatorCpuPerMillion, 1),
+    ...(options.minimal ? [number(minimal?.cpuPerMillion ?? minimal?.kilobytes, 1), number(ratios.minimal, 2)] : [])
   ])
   const head = [
     'load',
@@ -199,7 +204,8 @@ function tables({ loadAverage, figures }) {
     'Mosquitto',
     'we, MB',
     'Mosquitto',
-    'load, CPU µs each'
+    'load, CPU µs each',
+    ...(options.minimal ? ['minimal, CPU µs each', 'ratio'] : [])
   ]
   const lines = [head, head.map((_, i) => (i === 0 || i === 7 || i === 8 ? '---' : '---:')), ...rows].map(row => `| ${row.join(' | ')} |`)
   const { processor, cores, kernel, node, mosquitto, pinned: isFixed, rounds, seconds } = facts

@@ -15,14 +15,15 @@ export function makeCertificates(folder, clients = ['bench']) {
   for (const client of clients) certs('client', client, '--key', 'ec')
 }
 
+/** The paths of CA, certificate and key for a broker. */
+export function brokerFiles(folder) {
+  return ['ca/ca.crt', 'broker/broker.crt', 'broker/broker.key'].map(name => join(folder, name))
+}
+
 /** For the listener. */
 export function tlsLines(folder) {
-  return [
-    `cafile ${join(folder, 'ca/ca.crt')}`,
-    `certfile ${join(folder, 'broker/broker.crt')}`,
-    `keyfile ${join(folder, 'broker/broker.key')}`,
-    'require_certificate true'
-  ]
+  const [ca, cert, key] = brokerFiles(folder)
+  return [`cafile ${ca}`, `certfile ${cert}`, `keyfile ${key}`, 'require_certificate true']
 }
 
 /** The paths for `secureWith`. */
