@@ -136,6 +136,11 @@ export function systemCode(error: unknown): string | undefined {
   return undefined
 }
 
+/** The same of a failed TLS connection. The alerts that are as old as SSL 3.0 are called after it until OpenSSL 3.1, which all versions are here. */
+export function tlsCode(error: unknown): string | undefined {
+  return systemCode(error)?.replace('ERR_SSL_SSL/TLS_ALERT_', 'ERR_SSL_SSLV3_ALERT_')
+}
+
 // strerror's words, which Mosquitto prints; Node's own messages repeat the call and the path.
 const systemWords: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',

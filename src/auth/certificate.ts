@@ -81,6 +81,12 @@ export function certificateParts(der: Buffer): { readonly subject: Buffer; reado
   }
 }
 
+/** Object identifier of the algorithm that it was signed with. Throws a DerError when it is no certificate. */
+export function signatureAlgorithm(der: Buffer): string {
+  const [, algorithm] = childrenOf(readElement(der))
+  return readObjectIdentifier(contentOf(childrenOf(algorithm)[0], tags.objectIdentifier))
+}
+
 /** The client certificate of a connection, from its DER. `chain` is what lies between it and its CA. */
 export function clientCertificate(raw: Buffer, chain: readonly Buffer[] = [], fields = readCertificate(raw)): ClientCertificate {
   const commonName = firstCommonName(fields.subject)

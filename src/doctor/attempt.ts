@@ -4,7 +4,7 @@ import { X509Certificate } from 'node:crypto'
 import { connect as connectPlain, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls, type SecureVersion, type TLSSocket } from 'node:tls'
 import { type Certificate, toCertificate } from '../auth/chain.js'
-import { errorMessage, systemCode } from '../errors.js'
+import { errorMessage, systemCode, tlsCode } from '../errors.js'
 import { opensslReason } from '../net/tls.js'
 import { Framing } from '../protocol/framing.js'
 import { packetTypes } from '../protocol/packets.js'
@@ -91,7 +91,7 @@ function attemptOnce(options: AttemptOptions): Promise<Attempt> {
       try {
         wrapped = connectTls({ socket: plain, ...tlsOptions(tls, target) })
       } catch (error) {
-        finish({ kind: 'handshake', code: systemCode(error) ?? '', words: opensslReason(error) })
+        finish({ kind: 'handshake', code: tlsCode(error) ?? '', words: opensslReason(error) })
         return
       }
       socket = wrapped
@@ -108,7 +108,7 @@ function attemptOnce(options: AttemptOptions): Promise<Attempt> {
         else talk(wrapped)
       })
       wrapped.on('error', error => {
-        const code = systemCode(error) ?? ''
+        const code = tlsCode(error) ?? ''
         finish(secure === undefined ? { kind: 'handshake', code, words: opensslReason(error) } : { kind: 'closed', code })
       })
       wrapped.once('close', () =>
@@ -119,7 +119,7 @@ function attemptOnce(options: AttemptOptions): Promise<Attempt> {
     function talk(stream: Socket): void {
       const framing = new Framing()
       framing.limit = 65_536
-      stream.on('error', error => finish({ kind: 'closed', code: systemCode(error) ?? '' }))
+      stream.on('error', error => finish({ kind: 'closed', code: tlsCode(error) ?? '' }))
       stream.once('close', () => finish({ kind: 'closed' }))
       stream.on('data', (chunk: Buffer) => {
         framing.append(chunk)

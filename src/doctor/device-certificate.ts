@@ -1,6 +1,6 @@
 // A device's certificate as the broker's listener sees it, by the broker's own judgement.
 
-import { clientCertificate } from '../auth/certificate.js'
+import { clientCertificate, signatureAlgorithm } from '../auth/certificate.js'
 import type { Certificate } from '../auth/chain.js'
 import type { TlsConfig } from '../config/types.js'
 import type { Location } from '../errors.js'
@@ -53,7 +53,27 @@ export function judgeDeviceCertificate(given: DeviceCertificateCase): readonly F
     material,
     now
   )
-  return [...(verdict.ok ? [] : [explainRefusal(verdict.reason, verdict.words, own, sent, given, at)]), ...purpose]
+  const refusal = verdict.ok ? [] : [explainRefusal(verdict.reason, verdict.words, own, sent, given, at)]
+  return [...refusal, ...purpose, ...judgeStrength(given.chain, config)]
+}
+
+/** Signatures that OpenSSL 3 accepts at no security level but 0 (SSL_CTX_set_security_level), with the hash. */
+const weakSignatures: ReadonlyMap<string, string> = new Map([
+  ['1.2.840.113549.1.1.4', 'MD5'],
+  ['1.2.840.113549.1.1.5', 'SHA-1'],
+  ['1.2.840.10045.4.1', 'SHA-1'],
+  ['1.2.840.10040.4.3', 'SHA-1']
+])
+
+function judgeStrength(chain: readonly Certificate[], { ciphers }: TlsConfig): readonly Finding[] {
+  if (ciphers?.value.includes('@SECLEVEL=0') === true) return []
+  for (const certificate of chain) {
+    const hash = weakSignatures.get(signatureAlgorithm(certificate.x509.raw))
+    if (hash === undefined) continue
+    const whose = certificate === chain[0] ? "The device's certificate" : `The certificate of ${nameOf(certificate.fields)}`
+    return [wrong(other[0], `${whose} is signed with ${hash}, which OpenSSL takes for too weak.`, other[1])]
+  }
+  return []
 }
 
 function judgePurpose(own: Certificate): readonly Finding[] {

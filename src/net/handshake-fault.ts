@@ -1,6 +1,6 @@
 // Why a TLS handshake failed, in words for the log. What OpenSSL says is looked up in a table; what is not there keeps OpenSSL's words.
 
-import { systemCode } from '../errors.js'
+import { tlsCode } from '../errors.js'
 import { opensslReason } from './tls.js'
 
 /** What the words of the log line are made of: one code for each, for counters and tests. */
@@ -49,7 +49,7 @@ export const handshakeFaults = {
   changed: { reason: 'listener-changed', words: 'TLS of this listener was switched on or off meanwhile' }
 } as const satisfies Record<string, HandshakeFault>
 
-// By `error.code`. The alerts are what the client sent us; their names in brackets help whoever searches for them.
+// By `tlsCode`. The alerts are what the client sent us; their names in brackets help whoever searches for them.
 const faults: ReadonlyMap<string, HandshakeFault> = new Map([
   ['ERR_SSL_WRONG_VERSION_NUMBER', plainMqtt],
   ['ERR_SSL_HTTP_REQUEST', http],
@@ -80,6 +80,6 @@ const faults: ReadonlyMap<string, HandshakeFault> = new Map([
 
 /** The fault behind an error of `tlsClientError`, or of a socket before its first byte of MQTT. */
 export function handshakeFault(error: Error): HandshakeFault {
-  const known = faults.get(systemCode(error) ?? '')
+  const known = faults.get(tlsCode(error) ?? '')
   return known ?? { reason: 'handshake-error', words: `TLS handshake failed: ${opensslReason(error)}` }
 }
