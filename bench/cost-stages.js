@@ -52,10 +52,16 @@ export const stages = [
     name: 'encode-raw',
     what: 'pass on as it came',
     count: 2000,
-    make: () => sender(4, ({ plain, raw }, to) => to.sendLive(plain(), false, 0, raw))
+    make: () => sender(4, ({ came }, to) => to.sendLive(came(0), false, 0))
   },
   { name: 'encode-0', what: 'encode, QoS 0', count: 2000, make: () => sender(4, ({ plain }, to) => to.sendLive(plain(), false, 0)) },
-  { name: 'encode-1', what: 'encode, QoS 1', count: 2000, make: () => sender(4, ({ entry }, to) => to.sendQueued(entry())) },
+  { name: 'encode-1', what: 'encode, QoS 1', count: 2000, make: () => sender(4, ({ numbered }, to) => to.sendQueued(numbered())) },
+  {
+    name: 'encode-came-1',
+    what: 'keep as it came and number, QoS 1',
+    count: 2000,
+    make: () => sender(4, ({ cameNumbered }, to) => to.sendQueued(cameNumbered()))
+  },
   {
     name: 'encode-5',
     what: 'encode, MQTT 5 with properties',
@@ -189,7 +195,7 @@ function exchange(isNew) {
   return {
     run(count) {
       const before = sent
-      for (let i = 0; i < count; i++) route(new Message({ topic: topics[at++], payload, qos: 0, retain: false }), undefined)
+      for (let i = 0; i < count; i++) route(new Message({ topic: topics[at++], payload, qos: 0, retain: false }))
       if (sent !== before + 10 * count) throw new Error(`route: ${sent - before} deliveries of ${count} messages, not ten of each`)
     }
   }
@@ -217,23 +223,22 @@ function sender(version, send) {
   }
   const sender = new Sender({ host, version, listener: plainListener, session: undefined }, outbox)
   const topic = 'bench/plant/0/state'
-  const [buffer] = publishes({ version })
-  const raw = { isNew: version === 5, buffer, start: 0, end: buffer.length }
+  const camePackets = [0, 1].map(qos => publishes({ version, qos })[0])
+  const came = qos => {
+    const buffer = camePackets[qos]
+    return new Message({ topic, payload, qos, retain: false, raw: { isNew: version === 5, buffer, start: 0, end: buffer.length } })
+  }
   const plain = () => new Message({ topic, payload, qos: 0, retain: false })
   const rich = () => new Message({ topic, payload, qos: 0, retain: false, properties })
   let packetId = 0
-  const entry = () => {
+  const entry = message => {
     packetId = (packetId % 60_000) + 1
-    return {
-      message: new Message({ topic, payload, qos: 1, retain: false }),
-      qos: 1,
-      retain: false,
-      state: 'queued',
-      packetId,
-      subscriptionIdentifier: 0
-    }
+    message.keep()
+    return { message, qos: 1, retain: false, state: 'queued', packetId, subscriptionIdentifier: 0 }
   }
-  const given = { plain, rich, entry, raw }
+  const numbered = () => entry(new Message({ topic, payload, qos: 1, retain: false }))
+  const cameNumbered = () => entry(came(1))
+  const given = { came, plain, rich, numbered, cameNumbered }
   return {
     run(count) {
       const before = packets

@@ -2,6 +2,7 @@
 // says never changes; where its bytes lie may.
 
 import type { CertificateFacts } from './auth/identity.js'
+import { largePayload } from './protocol/encode.js'
 import { Frames } from './protocol/frames.js'
 import type { Qos } from './protocol/packets.js'
 
@@ -13,6 +14,15 @@ export interface MessageSource {
   readonly listener?: string
   /** What the ACL asked of its certificate. */
   readonly certificate?: CertificateFacts
+}
+
+/** A PUBLISH as it came in, for as long as its chunk is looked at: the same bytes are right for receivers of the same protocol family. */
+export interface RawPublish {
+  /** MQTT 5. */
+  readonly isNew: boolean
+  readonly buffer: Buffer
+  readonly start: number
+  readonly end: number
 }
 
 export interface MessageFields {
@@ -27,6 +37,8 @@ export interface MessageFields {
   readonly expiresAt?: number
   /** Absent: the broker itself. */
   readonly source?: MessageSource
+  /** The packet that it came in, where nothing but its first byte and its identifier would differ for receivers. */
+  readonly raw?: RawPublish | undefined
 }
 
 // Newer versions of Node 24 make the pool of small buffers eight times as large: a message that stays would keep all of the 64 KB it lies
@@ -45,10 +57,12 @@ export class Message {
   /** Only `keep` gives it another place. */
   payload: Buffer
   properties: Buffer
+  /** In memory that others use: nobody has it any more once the message is kept. */
+  raw: RawPublish | undefined
   #frames: Frames | undefined
   #isKept = false
 
-  constructor({ topic, payload, qos, retain, properties = none, expiresAt = Number.POSITIVE_INFINITY, source }: MessageFields) {
+  constructor({ topic, payload, qos, retain, properties = none, expiresAt = Number.POSITIVE_INFINITY, source, raw }: MessageFields) {
     this.topic = topic
     this.payload = payload
     this.qos = qos
@@ -56,6 +70,7 @@ export class Message {
     this.properties = properties
     this.expiresAt = expiresAt
     this.source = source
+    this.raw = raw
   }
 
   /** Its PUBLISH packets, made when first asked for. */
@@ -71,8 +86,24 @@ export class Message {
   keep(): void {
     if (this.#isKept) return
     this.#isKept = true
+    const { raw, qos, payload } = this
+    this.raw = undefined
+    if (raw !== undefined && qos > 0 && payload.length < largePayload) {
+      this.#keepPacket(raw)
+      return
+    }
     this.payload = own(this.payload)
     this.properties = own(this.properties)
+  }
+
+  // The one copy is the first receiver's packet, and the mould of the others.
+  #keepPacket({ isNew, buffer, start, end }: RawPublish): void {
+    const packet = Buffer.from(buffer.subarray(start, end))
+    const payloadAt = packet.length - this.payload.length
+    const propertiesAt = payloadAt - this.properties.length
+    this.payload = packet.subarray(payloadAt)
+    if (propertiesAt < payloadAt) this.properties = packet.subarray(propertiesAt, payloadAt)
+    this.#frames = new Frames(this, isNew ? 5 : 4, packet)
   }
 
   hasExpired(now: number): boolean {

@@ -149,7 +149,7 @@ export class Client extends EventEmitter implements AedesClient {
       if (message === undefined) {
         answer()
       } else if (message.qos === 0) {
-        if (connection.isReady) connection.sendLive(message, message.retain, 0, undefined)
+        if (connection.isReady) connection.sendLive(message, message.retain, 0)
         else connection.sendBehind(message, message.retain, 0)
         answer()
       } else {

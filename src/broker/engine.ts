@@ -17,7 +17,7 @@ import { logEnd } from '../session/connection-log.js'
 import { Flusher } from '../session/flusher.js'
 import type { Bounds, DeniedPublish, Events, Hooks, OpenedSession, Release, Routing } from '../session/host.js'
 import { type Commit, Ledger } from '../session/ledger.js'
-import type { RawPublish, Receiver, Replay, Session } from '../session/session.js'
+import type { Receiver, Replay, Session } from '../session/session.js'
 import { subscriptionKey } from '../session/subscribe.js'
 import { Turns } from '../session/turns.js'
 import type { Store, StoredWill, Subscription } from '../storage.js'
@@ -270,8 +270,8 @@ export class Engine implements SessionsHost, ExchangeHost {
     if (ended.length > 0) this.events.unsubscribed(connection, ended)
   }
 
-  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing {
-    return this.exchange.route(message, raw, release)
+  route(message: Message, release?: Release): Routing {
+    return this.exchange.route(message, release)
   }
 
   get isRouting(): boolean {
@@ -434,7 +434,7 @@ export class Engine implements SessionsHost, ExchangeHost {
   }
 
   #route(message: Message, done: (commit: Commit | undefined) => void): void {
-    const { commit, underWay } = this.exchange.route(message, undefined)
+    const { commit, underWay } = this.exchange.route(message)
     if (underWay === undefined) done(commit)
     else underWay.done = routing => done(routing.commit)
   }
@@ -526,7 +526,7 @@ export class Engine implements SessionsHost, ExchangeHost {
   #publishSys(): void {
     const more = this.#options.certificates?.sysTopics?.(this.stats.certificatesLost) ?? []
     for (const { topic, payload } of this.#sys.tick(this.stats, this.#gauges(), performance.now(), more)) {
-      this.exchange.route(new Message({ topic, payload: Buffer.from(payload), qos: 2, retain: true }), undefined)
+      this.exchange.route(new Message({ topic, payload: Buffer.from(payload), qos: 2, retain: true }))
     }
   }
 

@@ -9,7 +9,7 @@ import type { Qos } from '../protocol/packets.js'
 import { Deque } from '../session/deque.js'
 import type { Release, Routing, UnderWay } from '../session/host.js'
 import type { Commit } from '../session/ledger.js'
-import type { RawPublish, Receiver, Replay, Session, SessionHost } from '../session/session.js'
+import type { Receiver, Replay, Session, SessionHost } from '../session/session.js'
 import type { QueueEntry, Subscription } from '../storage.js'
 import { MatchCache } from './match-cache.js'
 import { RetainedMessages } from './retained.js'
@@ -91,11 +91,11 @@ export class Exchange {
   }
 
   /**
-   * Stored sessions get it when it is durable, the others now. `raw`: the bytes it came in, where they may go on as they are. `release` is
+   * Stored sessions get it when it is durable, the others now. `release` is
    * recorded together with the entries.
    */
-  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing {
-    if (!this.isRouting) return this.#routeNow(message, raw, release)
+  route(message: Message, release?: Release): Routing {
+    if (!this.isRouting) return this.#routeNow(message, release)
     message.keep()
     const passage = new Passage(message, release)
     this.#waiting.push(passage)
@@ -115,7 +115,7 @@ export class Exchange {
     }
   }
 
-  #routeNow(message: Message, raw: RawPublish | undefined, release: Release | undefined, passage?: Passage): Routing {
+  #routeNow(message: Message, release: Release | undefined, passage?: Passage): Routing {
     const outer = this.#current
     const outerCommit = this.#commit
     // A log line that goes to a topic, or a hook that publishes: what is on its way keeps its place before it.
@@ -123,7 +123,7 @@ export class Exchange {
     this.#current = message
     this.#commit = undefined
     try {
-      return this.#route(message, raw, release, passage)
+      return this.#route(message, release, passage)
     } finally {
       this.#current = outer
       this.#commit = before
@@ -132,7 +132,7 @@ export class Exchange {
     }
   }
 
-  #route(message: Message, raw: RawPublish | undefined, release: Release | undefined, passage: Passage | undefined): Routing {
+  #route(message: Message, release: Release | undefined, passage: Passage | undefined): Routing {
     const plan = this.#plan(message.topic)
     const { targets, groups } = plan
     this.effort += targets.length
@@ -143,7 +143,7 @@ export class Exchange {
     for (let i = 0; i < targets.length; i++) {
       const target = targets[i]
       if (target !== undefined)
-        this.#deliver(target.subscriber, target.subscription, this.#decisionOf(plan, i, target, message.topic), message, raw)
+        this.#deliver(target.subscriber, target.subscription, this.#decisionOf(plan, i, target, message.topic), message)
     }
     for (const group of groups) this.#deliverShared(group, message)
     this.#record(message, release)
@@ -235,11 +235,11 @@ export class Exchange {
     }
     const { subscriber: session, subscription } = target
     if (plan.version === this.#version) {
-      this.#deliver(session, subscription, this.#decisionOf(plan, at, target, message.topic), message, undefined)
+      this.#deliver(session, subscription, this.#decisionOf(plan, at, target, message.topic), message)
       return
     }
     const current = session.hasEnded ? undefined : this.#router.find(session, subscription.filter)
-    if (current !== undefined) this.#deliver(session, current, this.#host.mayRead(session, message.topic), message, undefined)
+    if (current !== undefined) this.#deliver(session, current, this.#host.mayRead(session, message.topic), message)
   }
 
   // What was theirs is dropped in the store already; a session that came after them may have the same identifier.
@@ -272,7 +272,7 @@ export class Exchange {
   #pass(passage: Passage): void {
     const { message, release } = passage
     try {
-      const { isMatched, commit, underWay } = this.#routeNow(message, undefined, release, passage)
+      const { isMatched, commit, underWay } = this.#routeNow(message, release, passage)
       if (underWay !== undefined) return
       passage.isMatched = isMatched
       passage.commit = commit
@@ -328,7 +328,7 @@ export class Exchange {
     if (forwarded === undefined) return
     const qos = this.#qosOf(forwarded, subscription)
     if (qos === 0) {
-      connection.sendLive(forwarded, true, subscription.identifier, undefined)
+      connection.sendLive(forwarded, true, subscription.identifier)
       return
     }
     this.enqueueAlone(session, forwarded, qos, true, subscription.identifier)
@@ -375,15 +375,15 @@ export class Exchange {
   }
 
   // What goes wrong for one receiver is its own matter: the others get the message, and it is stored for those that are away.
-  #deliver(session: Session, subscription: Subscription, decision: Decision, message: Message, raw: RawPublish | undefined): void {
+  #deliver(session: Session, subscription: Subscription, decision: Decision, message: Message): void {
     try {
-      this.#deliverTo(session, subscription, decision, message, raw)
+      this.#deliverTo(session, subscription, decision, message)
     } catch (error) {
       this.#host.deliveryFailed(session, error)
     }
   }
 
-  #deliverTo(session: Session, subscription: Subscription, decision: Decision, message: Message, raw: RawPublish | undefined): void {
+  #deliverTo(session: Session, subscription: Subscription, decision: Decision, message: Message): void {
     if (!decision.allowed) {
       this.#host.deniedDelivery(session, message, decision)
       return
@@ -397,7 +397,7 @@ export class Exchange {
     const qos = this.#qosOf(forwarded, subscription)
     const retain = subscription.retainAsPublished && forwarded.retain
     if (qos === 0 && session.connection !== undefined) {
-      session.connection.sendLive(forwarded, retain, subscription.identifier, forwarded === message ? raw : undefined)
+      session.connection.sendLive(forwarded, retain, subscription.identifier)
     } else if (qos > 0 || (session.connection === undefined && session.isStored && this.#host.delivery.queueQos0Messages)) {
       this.#enqueue(session, forwarded, qos, retain, subscription.identifier)
     }
@@ -413,7 +413,7 @@ export class Exchange {
       return
     }
     const { subscriber: session, subscription } = target
-    this.#deliver(session, subscription, this.#host.mayRead(session, topic), message, undefined)
+    this.#deliver(session, subscription, this.#host.mayRead(session, topic), message)
   }
 
   #sayNobody(group: SharedGroup<Session>, message: Message): void {

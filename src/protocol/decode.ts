@@ -157,7 +157,7 @@ export function decodePublish(
     at += 2
   }
 
-  let forwardable = qos === 0 && !retain && minimal
+  let forwardable = minimal
   if (version !== 5 || buffer[at] === 0) {
     if (version === 5 && at++ === end) return malformed
     if (topic === null || topic === '') return malformed

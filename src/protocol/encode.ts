@@ -59,16 +59,14 @@ export function connackProperties({
   return Buffer.concat(parts)
 }
 
-/** PUBACK, PUBREC, PUBREL or PUBCOMP. */
-export function encodeAcknowledgement(type: 4 | 5 | 6 | 7, packetId: number, reasonCode: number, version: Version): Buffer {
+/** A packet; a number is one of four bytes, the first in its highest bits. */
+export type Answer = Buffer | number
+
+/** PUBACK, PUBREC, PUBREL or PUBCOMP: a word, but where MQTT 5 is told something other than success. */
+export function encodeAcknowledgement(type: 4 | 5 | 6 | 7, packetId: number, reasonCode: number, version: Version): Answer {
   const head = (type << 4) | (type === packetTypes.pubrel ? 2 : 0)
-  const hasCode = version === 5 && reasonCode !== 0
-  const packet = Buffer.allocUnsafe(hasCode ? 5 : 4)
-  packet[0] = head
-  packet[1] = hasCode ? 3 : 2
-  writeUint16(packet, 2, packetId)
-  if (hasCode) packet[4] = reasonCode
-  return packet
+  if (version !== 5 || reasonCode === 0) return (head << 24) | (2 << 16) | packetId
+  return Buffer.of(head, 3, packetId >> 8, packetId & 0xff, reasonCode)
 }
 
 /** The same for MQTT 5 with properties, which are given without their length. */

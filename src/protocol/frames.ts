@@ -23,9 +23,11 @@ export class Frames {
   #old: Family | undefined
   #new: Family | undefined
 
-  constructor(content: FrameContent) {
+  /** `packet`: one with QoS 1 or 2 in this version that is there already, and is nobody else's. */
+  constructor(content: FrameContent, version: Version = 4, packet?: Buffer) {
     this.#content = content
     this.isLarge = content.payload.length >= largePayload
+    if (packet !== undefined) this.#family(version).setMould(packet)
   }
 
   /** What follows each packet. */
@@ -51,11 +53,15 @@ export class Frames {
     const mould = family.numbered
     if (mould === undefined) {
       const frame = this.#encode(family.version, qos, retain)
-      family.numbered = frame
-      family.idOffset = packetIdOffset(frame)
+      family.setMould(frame)
+      family.isUsed = true
       return stamp(frame, head, family.idOffset, packetId)
     }
     const at = family.idOffset
+    if (!family.isUsed) {
+      family.isUsed = true
+      return stamp(mould, head, at, packetId)
+    }
     if (mould[0] === head && mould[at] === packetId >> 8 && mould[at + 1] === (packetId & 0xff)) return mould
     // The first one may still be on its way out: it stays as it is.
     return stamp(Buffer.from(mould), head, at, packetId)
@@ -83,9 +89,16 @@ class Family {
   retained: Buffer | undefined
   numbered: Buffer | undefined
   idOffset = 0
+  /** Somebody has been sent the mould itself. */
+  isUsed = false
 
   constructor(version: Version) {
     this.version = version
+  }
+
+  setMould(packet: Buffer): void {
+    this.numbered = packet
+    this.idOffset = packetIdOffset(packet)
   }
 }
 

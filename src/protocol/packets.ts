@@ -90,7 +90,10 @@ export interface Publish {
   /** Seconds. */
   readonly messageExpiryInterval?: number
   readonly topicAlias?: number
-  /** The packet could go out to a receiver of the same protocol family (MQTT 3, or MQTT 5) as the very bytes it came in. */
+  /**
+   * The packet could go out to a receiver of the same protocol family (MQTT 3, or MQTT 5) as the very bytes it came in, but for the first and its
+   * packet identifier.
+   */
   readonly forwardable: boolean
 }
 

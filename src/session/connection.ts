@@ -4,13 +4,14 @@
 import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { hasSameRights, type Connection as Transport } from '../auth/identity.js'
+import type { Decision } from '../auth/acl.js'
+import { hasSameRights, type Identity, type Connection as Transport } from '../auth/identity.js'
 import type { Admitted } from '../auth/policy.js'
 import type { ListenerConfig } from '../config/types.js'
 import { errorMessage, errorOf, systemCode, systemReason } from '../errors.js'
 import type { Message, MessageSource } from '../message.js'
 import { faultOfFraming, longestConnect } from '../protocol/decode.js'
-import { encodeAcknowledgement, encodeDisconnect } from '../protocol/encode.js'
+import { type Answer, encodeAcknowledgement, encodeDisconnect } from '../protocol/encode.js'
 import { Framing } from '../protocol/framing.js'
 import { type Connect, packetTypes, type Version } from '../protocol/packets.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
@@ -24,7 +25,7 @@ import type { Commit } from './ledger.js'
 import { Outbox } from './outbox.js'
 import { Owed } from './owed.js'
 import { Sender } from './sender.js'
-import type { RawPublish, Receiver, Session } from './session.js'
+import type { Receiver, Session } from './session.js'
 import type { TopicAliases } from './topic-aliases.js'
 
 /** How long a client may take to read its last packet. */
@@ -95,6 +96,11 @@ export class Connection implements Receiver {
   isAnnounced = false
   /** The topic that came last: the next is often the same. */
   lastTopic = ''
+  /** What was decided last, of whom, and by which rules. */
+  #decision: Decision | undefined
+  #decidedTopic = ''
+  #decidedFor: Identity | undefined
+  #decidedBy = 0
   #framing = new Framing()
   readonly #outbox: Outbox
   readonly #owed: Owed
@@ -152,6 +158,21 @@ export class Connection implements Receiver {
   get source(): MessageSource {
     if (this.#source === undefined || !hasSameRights(this.#source, this.admitted?.identity)) this.#source = sourceOf(this)
     return this.#source
+  }
+
+  /** May its client publish there? Looked up once while neither topic, client nor rules change. */
+  mayWrite(session: Session, topic: string): Decision {
+    const { host } = this
+    const { identity } = session
+    const { policyVersion } = host
+    const isKnown = topic === this.#decidedTopic && identity === this.#decidedFor && policyVersion === this.#decidedBy
+    if (isKnown && this.#decision !== undefined) return this.#decision
+    const decision = host.mayWrite(session, topic)
+    this.#decision = decision
+    this.#decidedTopic = topic
+    this.#decidedFor = identity
+    this.#decidedBy = policyVersion
+    return decision
   }
 
   // What comes in.
@@ -250,20 +271,22 @@ export class Connection implements Receiver {
   }
 
   /** A packet that isn't a PUBLISH. */
-  send(packet: Buffer): void {
+  send(packet: Answer): void {
     const { stats } = this.host
+    const bytes = typeof packet === 'number' ? 4 : packet.length
     stats.messagesSent += 1
-    stats.bytesSent += packet.length
-    this.#outbox.push(packet)
+    stats.bytesSent += bytes
+    if (typeof packet === 'number') this.#outbox.pushWord(packet)
+    else this.#outbox.push(packet)
     this.#answers += 1
-    this.#answerBytes += packet.length
+    this.#answerBytes += bytes
     if (this.#isClogged || (this.#answers < mostAnswers && this.#answerBytes < mostAnswerBytes)) return
     this.#isClogged = true
     this.hold()
   }
 
   /** An answer in the order of what it answers, once what it promises is durable. */
-  owe(packet: Buffer | undefined, commit: Commit | undefined, then?: () => void): void {
+  owe(packet: Answer | undefined, commit: Commit | undefined, then?: () => void): void {
     this.#owed.add(packet, commit, then)
     if (this.#isOwedMuch || this.#owed.size < mostOwed) return
     this.#isOwedMuch = true
@@ -276,15 +299,15 @@ export class Connection implements Receiver {
   }
 
   // What an embedder publishes when he is told of the client comes before its CONNACK is on its way.
-  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number, raw: RawPublish | undefined): void {
-    if (this.isReady) this.#sender.sendLive(message, retain, subscriptionIdentifier, raw)
+  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number): void {
+    if (this.isReady) this.#sender.sendLive(message, retain, subscriptionIdentifier)
     else if (this.state === 'connecting' && !this.#owed.isOpen) this.sendBehind(message, retain, subscriptionIdentifier)
   }
 
   /** QoS 0, behind CONNACK and all that is owed by now. */
   sendBehind(message: Message, retain: boolean, subscriptionIdentifier: number): void {
     message.keep()
-    this.owe(undefined, undefined, () => this.sendLive(message, retain, subscriptionIdentifier, undefined))
+    this.owe(undefined, undefined, () => this.sendLive(message, retain, subscriptionIdentifier))
   }
 
   sendQueued(entry: QueueEntry): boolean {

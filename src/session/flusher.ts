@@ -1,6 +1,8 @@
 // The end of a turn: every connection that got something to send in this turn of the event loop writes it once. Receivers of the same
 // packets share the bytes that are written.
 
+import { Arena } from './arena.js'
+
 /** What wants to be flushed. */
 export interface Flushable {
   flush(): void
@@ -10,12 +12,20 @@ export interface Flushable {
 const slice = 4
 /** Between two looks at the clock. */
 const perLook = 64
+/** What is remembered of more pieces than these is given back. */
+const mostPlaces = 256
+
+const none = Buffer.alloc(0)
 
 export class Flusher {
   #dirty: Flushable[] = []
   #scheduled = false
-  #joinedFrom: readonly Buffer[] = []
-  #joined: Buffer = Buffer.alloc(0)
+  /** For all outboxes together, as they are filled in turn. */
+  readonly arena = new Arena()
+  /** The first `#joinedCount` of them became `#joined`; of the others some may have done so before, in this turn. */
+  readonly #joinedFrom: Buffer[] = []
+  #joinedCount = 0
+  #joined: Buffer = none
 
   /** Once for each turn: the caller remembers that it has asked. */
   schedule(item: Flushable): void {
@@ -23,11 +33,12 @@ export class Flusher {
     this.#runLater()
   }
 
-  /** The bytes of all pieces in one buffer. The next caller with the same pieces gets the same buffer: with a fan-out all of them do. */
-  join(pieces: readonly Buffer[], bytes: number): Buffer {
-    if (!isSame(pieces, this.#joinedFrom)) {
-      this.#joined = concat(pieces, bytes)
-      this.#joinedFrom = pieces
+  /** The first `count` pieces in one buffer. The next caller with the same pieces gets the same buffer: with a fan-out all of them do. */
+  join(pieces: readonly Buffer[], count: number, bytes: number): Buffer {
+    if (count !== this.#joinedCount || !isSame(pieces, this.#joinedFrom, count)) {
+      this.#joined = concat(pieces, count, bytes)
+      this.#joinedCount = count
+      for (let i = 0; i < count; i++) this.#joinedFrom[i] = pieces[i] ?? none
     }
     return this.#joined
   }
@@ -52,14 +63,19 @@ export class Flusher {
       }
     }
     // What was sent need not be kept.
-    this.#joinedFrom = []
-    this.#joined = Buffer.alloc(0)
+    if (this.#joinedCount > 0) this.#forget()
+  }
+
+  #forget(): void {
+    if (this.#joinedFrom.length > mostPlaces) this.#joinedFrom.length = 0
+    else this.#joinedFrom.fill(none)
+    this.#joinedCount = 0
+    this.#joined = none
   }
 }
 
-function isSame(a: readonly Buffer[], b: readonly Buffer[]): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) {
+function isSame(a: readonly Buffer[], b: readonly Buffer[], count: number): boolean {
+  for (let i = 0; i < count; i++) {
     const x = a[i]
     const y = b[i]
     if (x === y) continue
@@ -71,10 +87,11 @@ function isSame(a: readonly Buffer[], b: readonly Buffer[]): boolean {
 // Of many small pieces, `set` on each costs more than the bytes do.
 const small = 48
 
-function concat(pieces: readonly Buffer[], bytes: number): Buffer {
+function concat(pieces: readonly Buffer[], count: number, bytes: number): Buffer {
   const joined = Buffer.allocUnsafe(bytes)
   let at = 0
-  for (const piece of pieces) {
+  for (let n = 0; n < count; n++) {
+    const piece = pieces[n] ?? none
     if (piece.length > small) joined.set(piece, at)
     else for (let i = 0; i < piece.length; i++) joined[at + i] = piece[i] ?? 0
     at += piece.length

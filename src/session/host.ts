@@ -11,7 +11,7 @@ import type { QueueEntry, Subscription } from '../storage.js'
 import type { Connection } from './connection.js'
 import type { Flusher } from './flusher.js'
 import type { Commit } from './ledger.js'
-import type { RawPublish, Session, SessionHost } from './session.js'
+import type { Session, SessionHost } from './session.js'
 
 export interface ConnectionHost extends SessionHost {
   readonly flusher: Flusher
@@ -37,7 +37,7 @@ export interface ConnectionHost extends SessionHost {
   /** The connection of this session is gone. `isClean`: its client said goodbye, and its will is void. */
   leaveSession(connection: Connection, session: Session, isClean: boolean): void
   /** To everybody who subscribed. `release`: what is forgotten in the same commit. */
-  route(message: Message, raw: RawPublish | undefined, release?: Release): Routing
+  route(message: Message, release?: Release): Routing
   /** A message to very many is on its way over several turns, and others wait for it. */
   readonly isRouting: boolean
   /** Into the queue of this session alone; what has to be durable. */

@@ -11,6 +11,8 @@ const writeSize = 65_536
 const largePiece = 1024
 /** As much may gather for a receiver that keeps up, before the limit on messages counts: a burst within one turn is no slow receiver. */
 const burst = 1_048_576
+/** What had room for more pieces than these gives it back. */
+const mostPlaces = 64
 
 const none = Buffer.alloc(0)
 
@@ -96,6 +98,13 @@ export class Outbox {
     this.#schedule()
   }
 
+  /** A packet of four bytes, the first in the highest bits. */
+  pushWord(word: number): void {
+    const { arena } = this.#flusher
+    const at = arena.put(word)
+    this.forward(arena.buffer, at, at + 4)
+  }
+
   /** One packet as it came in. */
   forward(chunk: Buffer, start: number, end: number): void {
     if (this.#closed) return
@@ -125,6 +134,7 @@ export class Outbox {
     this.#writing = true
     try {
       if (this.#count === 1 && this.#bytes <= writeSize) this.#writeOne()
+      else if (this.#bytes <= writeSize && this.#bytes < this.#count * largePiece) this.#writeJoined()
       else this.#write(this.#take())
     } catch (error) {
       // A stream of an embedder's that throws instead of failing: it alone ends.
@@ -171,14 +181,25 @@ export class Outbox {
     this.#stream.write(piece ?? '', this.#written)
   }
 
-  // Small pieces are joined. Large ones are not: the stream takes them together (writev), and joining would cost memory for nothing.
+  // Small pieces are joined, and their places used again.
+  #writeJoined(): void {
+    const joined = this.#flusher.join(this.#pieces, this.#count, this.#bytes)
+    if (this.#pieces.length > mostPlaces) this.#clear()
+    else {
+      this.#pieces.fill(none, 0, this.#count)
+      this.#empty()
+    }
+    this.#stream.write(joined, this.#written)
+  }
+
+  // Large ones are not: the stream takes them together (writev), and joining would cost memory for nothing.
   #write(pieces: readonly Buffer[]): void {
     const [first] = pieces
     const bytes = lengthOf(pieces)
     if (pieces.length < 2) {
       this.#stream.write(first ?? '', this.#written)
     } else if (bytes < pieces.length * largePiece) {
-      this.#stream.write(this.#flusher.join(pieces, bytes), this.#written)
+      this.#stream.write(this.#flusher.join(pieces, pieces.length, bytes), this.#written)
     } else {
       this.#stream.cork()
       for (let i = 0; i < pieces.length - 1; i++) this.#stream.write(pieces[i])

@@ -1,23 +1,24 @@
 // The acknowledgements one connection is owed, in the order of what they answer [MQTT-4.6.0-2]: each leaves when what it promises is
 // durable and everything before it has left. CONNACK is the first of all [MQTT-3.2.0-1].
 
+import type { Answer } from '../protocol/encode.js'
 import type { Commit, Waiter } from './ledger.js'
 
 interface Debt {
-  readonly packet: Buffer | undefined
+  readonly packet: Answer | undefined
   readonly commit: Commit | undefined
   readonly after: (() => void) | undefined
 }
 
 export class Owed implements Waiter {
-  readonly #send: (packet: Buffer) => void
+  readonly #send: (packet: Answer) => void
   readonly #paid: () => void
   readonly #isEarly: boolean
   #debts: Debt[] = []
   #isOpen = false
 
   /** `paid`: some of it has left. `isEarly`: nothing waits to be durable, but what isn't is still counted. */
-  constructor(send: (packet: Buffer) => void, paid: () => void, isEarly = false) {
+  constructor(send: (packet: Answer) => void, paid: () => void, isEarly = false) {
     this.#send = send
     this.#paid = paid
     this.#isEarly = isEarly
@@ -41,7 +42,7 @@ export class Owed implements Waiter {
   }
 
   /** `then` is called when the packet has left, with or without one. */
-  add(packet: Buffer | undefined, commit: Commit | undefined, then?: () => void): void {
+  add(packet: Answer | undefined, commit: Commit | undefined, then?: () => void): void {
     if (!this.#isOpen) {
       this.#debts.push({ packet, commit: this.#isEarly ? undefined : commit, after: then })
       return

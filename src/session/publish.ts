@@ -1,6 +1,6 @@
 // PUBLISH from a client, and PUBREL that lets a QoS 2 message go: decided, routed, and acknowledged once what that promises is durable.
 
-import { Message } from '../message.js'
+import { Message, type RawPublish } from '../message.js'
 import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
 import { type Publish, packetTypes, type Qos } from '../protocol/packets.js'
 import { encodeProperties } from '../protocol/properties.js'
@@ -9,7 +9,7 @@ import { isControlTopic, isTopicName } from '../topic.js'
 import type { Connection } from './connection.js'
 import type { PublishRequest, Routing, UnderWay } from './host.js'
 import type { Commit } from './ledger.js'
-import type { Held, RawPublish, Session } from './session.js'
+import type { Held, Session } from './session.js'
 
 /** QoS 2 messages of an MQTT 3 client that wait for their PUBREL, and their bytes. It can't be told of a limit, so it is a wide one. */
 const mostHeld = 10_000
@@ -75,7 +75,7 @@ export function handlePubrel(connection: Connection, packetId: number): void {
     else answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, session.isStored ? host.ledger.latest : undefined)
     return
   }
-  const routing = host.route(message, undefined, session.isStored ? { session, packetId } : undefined)
+  const routing = host.route(message, session.isStored ? { session, packetId } : undefined)
   if (routing.underWay === undefined) released(connection, packetId, message, routing)
   else releaseLater(connection, packetId, message, routing.underWay)
 }
@@ -130,7 +130,7 @@ function accept(
     drop(connection, { ...packet, qos }, reasonCodes.packetTooLarge)
     return
   }
-  const decision = host.mayWrite(session, topic)
+  const decision = connection.mayWrite(session, topic)
   if (!decision.allowed) {
     host.deniedPublish(session, { ...packet, topic, decision })
     drop(connection, { ...packet, qos }, reasonCodes.notAuthorized)
@@ -144,12 +144,12 @@ function accept(
     return
   }
   if (qos === 2) {
-    hold(connection, session, packet, topic)
+    hold(connection, session, packet, topic, raw)
     return
   }
   if (qos === 1 && session.held.size > 0) forgetHeld(connection, session, packet.packetId)
-  const message = messageOf(connection, packet, topic)
-  const routing = host.route(message, raw)
+  const message = messageOf(connection, packet, topic, raw)
+  const routing = host.route(message)
   if (routing.underWay === undefined) accepted(connection, qos, packet.packetId, message, routing)
   else acceptLater(connection, qos, packet.packetId, message, routing.underWay)
 }
@@ -177,7 +177,7 @@ function acceptLater(connection: Connection, qos: Qos, packetId: number, message
 }
 
 // Until PUBREL. The same identifier with another message means that one; the same message once more is a repetition [MQTT-4.3.3-2].
-function hold(connection: Connection, session: Session, packet: PublishRequest, topic: string): void {
+function hold(connection: Connection, session: Session, packet: PublishRequest, topic: string, raw: RawPublish | undefined): void {
   const { host } = connection
   const { packetId } = packet
   const held = session.held.get(packetId)
@@ -198,7 +198,7 @@ function hold(connection: Connection, session: Session, packet: PublishRequest, 
     else connection.finish({ words: 'receive maximum exceeded' })
     return
   }
-  const message = messageOf(connection, packet, topic)
+  const message = messageOf(connection, packet, topic, raw)
   message.keep()
   session.hold(packetId, message)
   const commit = session.isStored ? host.ledger.record({ kind: 'hold', clientId: session.clientId, packetId, message }) : undefined
@@ -264,7 +264,7 @@ function published(connection: Connection, message: Message): void {
   ask(message, connection, () => connection.release())
 }
 
-function messageOf(connection: Connection, packet: PublishRequest, topic: string): Message {
+function messageOf(connection: Connection, packet: PublishRequest, topic: string, raw: RawPublish | undefined): Message {
   const { payload, qos, retain, properties, messageExpiryInterval } = packet
   return new Message({
     topic,
@@ -273,6 +273,7 @@ function messageOf(connection: Connection, packet: PublishRequest, topic: string
     retain,
     properties,
     source: connection.source,
+    raw,
     ...(messageExpiryInterval !== undefined && messageExpiryInterval > 0 && { expiresAt: Date.now() + messageExpiryInterval * 1000 })
   })
 }

@@ -6,7 +6,6 @@ import { encodePublish, encodePublishHead, largePayload } from '../protocol/enco
 import type { QueueEntry } from '../storage.js'
 import type { Connection } from './connection.js'
 import type { Outbox } from './outbox.js'
-import type { RawPublish } from './session.js'
 import { TopicAliases } from './topic-aliases.js'
 
 export class Sender {
@@ -21,8 +20,8 @@ export class Sender {
     this.#outbox = outbox
   }
 
-  /** QoS 0, now or never. `raw`: the bytes it came in, where they may go on as they are. */
-  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number, raw: RawPublish | undefined): void {
+  /** QoS 0, now or never. */
+  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number): void {
     const { host, version, session } = this.#connection
     const outbox = this.#outbox
     if (outbox.isBehind && this.#isFull) {
@@ -30,7 +29,14 @@ export class Sender {
       session?.sayDropping()
       return
     }
-    if (raw !== undefined && raw.isNew === (version === 5) && !retain && this.#isPlain(message, subscriptionIdentifier)) {
+    const { raw } = message
+    if (
+      raw?.isNew === (version === 5) &&
+      message.qos === 0 &&
+      !message.retain &&
+      !retain &&
+      this.#isPlain(message, subscriptionIdentifier)
+    ) {
       const size = raw.end - raw.start
       if (this.#isTooLarge(size)) return
       this.#count(size, message)

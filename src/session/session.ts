@@ -51,19 +51,11 @@ export interface Receiver {
   readonly receiveMaximum: number
   /** False: the client would not take a packet of that size. */
   sendQueued(entry: QueueEntry): boolean
-  /** QoS 0, now or never. `raw`: the bytes it came in, where they may go on as they are. */
-  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number, raw: RawPublish | undefined): void
+  /** QoS 0, now or never. */
+  sendLive(message: Message, retain: boolean, subscriptionIdentifier: number): void
   sendPubrel(packetId: number): void
   /** Another connection has its session now. */
   displaced(): void
-}
-
-/** A PUBLISH as it came in: the same bytes are right for receivers of the same protocol family. */
-export interface RawPublish {
-  readonly isNew: boolean
-  readonly buffer: Buffer
-  readonly start: number
-  readonly end: number
 }
 
 /** Retained messages for a new subscription, one step at a time. */

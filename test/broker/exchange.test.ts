@@ -67,7 +67,7 @@ t.test('retain_expiry_interval ends retained messages, from the next one on; the
   const lasting = (expiresAt?: number) => {
     const message = new Message({ topic: 't', payload: Buffer.from('x'), qos: 0, retain: true, ...(expiresAt && { expiresAt }) })
     const before = Date.now()
-    exchange.route(message, undefined)
+    exchange.route(message)
     const [change] = changes.splice(0)
     const kept = change?.kind === 'retain' ? change.message?.expiresAt : undefined
     return kept === undefined || kept === Number.POSITIVE_INFINITY ? kept : Math.round((kept - before) / 1000)
@@ -81,7 +81,7 @@ t.test('retain_expiry_interval ends retained messages, from the next one on; the
 
 t.test('a retained message whose time is over is removed from the store too', async t => {
   const { exchange, changes } = exchangeWith(() => 60)
-  exchange.route(new Message({ topic: 't', payload: Buffer.from('x'), qos: 0, retain: true }), undefined)
+  exchange.route(new Message({ topic: 't', payload: Buffer.from('x'), qos: 0, retain: true }))
   changes.length = 0
   for (const _ of exchange.expireRetained(Date.now() + 59_000));
   t.same(changes, [])

@@ -46,8 +46,7 @@ function crowd(host: Host, fieldsOf: (i: number) => Parameters<Host['add']>[1] =
 const received = ({ queued, live }: NotingReceiver): string[] =>
   [...queued.map(({ message }) => message), ...live.map(({ message }) => message)].map(({ payload }) => payload.toString())
 
-const route = ({ exchange }: Host, topic: string, payload: string, qos: 0 | 1 | 2 = 1) =>
-  exchange.route(messageOf(topic, { payload, qos }), undefined)
+const route = ({ exchange }: Host, topic: string, payload: string, qos: 0 | 1 | 2 = 1) => exchange.route(messageOf(topic, { payload, qos }))
 
 async function untilRouted({ exchange }: Host): Promise<void> {
   while (exchange.isRouting) await turn()
@@ -180,7 +179,7 @@ t.test('entries of stored sessions and the release are one commit, whatever the 
   await work(host, store)
   commits.length = 0
   const { session } = host.add('publisher', { isStored: true })
-  const { underWay } = host.exchange.route(messageOf('many', { qos: 2, payload: '1', retain: true }), undefined, { session, packetId: 5 })
+  const { underWay } = host.exchange.route(messageOf('many', { qos: 2, payload: '1', retain: true }), { session, packetId: 5 })
   let isKept = false
   if (underWay !== undefined) {
     underWay.done = ({ commit }) => commit?.wait({ settle: () => (isKept = true) })

@@ -351,7 +351,7 @@ t.test('who comes back under another name, or by another door, is judged as that
   const { engine } = bench
   const old = bench.open('c', { username: 'ann' })
   engine.subscribe(old.session, subscriptionOf('x'))
-  const publish = () => engine.route(messageOf('x', { qos: 1 }), undefined)
+  const publish = () => engine.route(messageOf('x', { qos: 1 }))
   publish()
   t.equal(old.session.pending, 1)
   bench.deniedUsers.add('bob')

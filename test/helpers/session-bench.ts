@@ -7,7 +7,7 @@ import type { DeliveryConfig, LimitsConfig, ListenerConfig } from '../../dist/co
 import type { Log } from '../../dist/log-events.js'
 import { Message } from '../../dist/message.js'
 import type { Qos } from '../../dist/protocol/packets.js'
-import type { RawPublish, Receiver } from '../../dist/session/session.js'
+import type { Receiver } from '../../dist/session/session.js'
 import { Turns } from '../../dist/session/turns.js'
 import type { Change, QueueEntry, Store, StoredSession, StoredState, Subscription } from '../../dist/storage.js'
 
@@ -76,7 +76,6 @@ export interface SentLive {
   readonly message: Message
   readonly retain: boolean
   readonly identifier: number
-  readonly raw: RawPublish | undefined
 }
 
 /** Takes everything at once and keeps it. */
@@ -95,8 +94,8 @@ export class NotingReceiver implements Receiver {
     return true
   }
 
-  sendLive(message: Message, retain: boolean, identifier: number, raw: RawPublish | undefined): void {
-    this.live.push({ message, retain, identifier, raw })
+  sendLive(message: Message, retain: boolean, identifier: number): void {
+    this.live.push({ message, retain, identifier })
   }
 
   sendPubrel(packetId: number): void {

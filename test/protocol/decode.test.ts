@@ -186,20 +186,21 @@ t.test('a list of very many properties costs no more than its length', async t =
   t.ok(performance.now() - started < 5000)
 })
 
-t.test('a PUBLISH is forwardable when its very bytes may go out again', async t => {
+t.test('a PUBLISH is forwardable when its very bytes may go out again, but for its first and its packet identifier', async t => {
   const plain = publish('a')
   const rows: [version: Version, bytes: Buffer, forwardable: boolean][] = [
     [3, plain, true],
     [4, plain, true],
-    [4, publish('a', { retain: true }), false],
-    [4, publish('a', { qos: 1 }), false],
-    [4, publish('a', { qos: 2 }), false],
+    [4, publish('a', { retain: true }), true],
+    [4, publish('a', { qos: 1 }), true],
+    [4, publish('a', { qos: 2 }), true],
     [4, Buffer.concat([hex('30 84 00'), plain.subarray(2)]), false],
     [5, publish('a', { version: 5 }), true],
     [5, publish('a', { version: 5, properties: hex('03 0001 61 26 0000 0000') }), true],
     [5, publish('a', { version: 5, properties: hex('23 0001') }), false],
     [5, publish('a', { version: 5, properties: hex('02 00000001') }), false],
-    [5, publish('a', { version: 5, retain: true, properties: hex('03 0001 61') }), false]
+    [5, publish('a', { version: 5, retain: true, properties: hex('03 0001 61') }), true],
+    [5, publish('a', { version: 5, qos: 1, properties: hex('03 0001 61 02 00000001') }), false]
   ]
   for (const [version, bytes, forwardable] of rows) t.equal(published(version, bytes).forwardable, forwardable, bytes.toString('hex'))
 })

@@ -56,6 +56,32 @@ t.test('a new ACL takes effect on existing subscriptions and publishers', async 
   t.equal(client.stdout(), 'old/1 x\nnew/2 x\n')
 })
 
+t.test('who publishes to one topic all the time loses the right with the next message, and has it back with the one after', async t => {
+  const port = await freePort()
+  const dir = t.testdir({
+    'm.conf': `listener ${port} 127.0.0.1\nallow_anonymous true\nacl_file acl\n${userLine}`,
+    acl: 'topic readwrite one\n'
+  })
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = ['-h', '127.0.0.1', '-p', `${port}`, '-t', 'one']
+  const client = await subscriber(t, broker, 'sub', at)
+  const publisher = start(t, 'mosquitto_pub', [...at, '-q', '1', '-i', 'pub', '-l'])
+  const say = (text: string) => publisher.child.stdin?.write(`${text}\n`)
+  say('allowed')
+  say('allowed again')
+  await client.line(/^one allowed again$/)
+  writeFileSync(join(dir, 'acl'), 'topic read one\n')
+  await reload(broker, reloaded)
+  say('denied')
+  await broker.line(/: Denied PUBLISH from pub /)
+  writeFileSync(join(dir, 'acl'), 'topic readwrite one\n')
+  await reload(broker, reloaded)
+  say('at last')
+  await client.line(/^one at last$/)
+  t.equal(client.stdout(), 'one allowed\none allowed again\none at last\n')
+  t.notMatch(broker.stderr(), /Client pub .*disconnected/)
+})
+
 t.test('a removed user, a changed password and a closed door disconnect who came by them, and nobody else', async t => {
   const port = await freePort()
   const dir = t.testdir({ 'm.conf': `listener ${port} 127.0.0.1\nallow_anonymous true\npassword_file p\n${userLine}` })

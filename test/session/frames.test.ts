@@ -39,6 +39,47 @@ t.test('every frame is the encoding of its packet, and stays it', async () => {
   )
 })
 
+t.test('a packet that came in is the mould, for its family', async () => {
+  const came = fc.record({
+    version: fc.constantFrom<4 | 5>(4, 5),
+    qos: fc.constantFrom<1 | 2>(1, 2),
+    retain: fc.boolean(),
+    dup: fc.boolean()
+  })
+  fc.assert(
+    fc.property(came, fc.array(ask, { maxLength: 10 }), size, ({ version, ...flags }, asks, length) => {
+      const [payload, properties] = [Buffer.alloc(length, 'p'), Buffer.of(0x01, 1)]
+      const packet = encodePublish({ version, topic: 'ä/ö', payload, properties, packetId: 513, ...flags })
+      const chunk = Buffer.concat([Buffer.alloc(20, 'c'), packet, Buffer.alloc(20_000, 'c')])
+      const before = Buffer.from(chunk)
+      const payloadAt = 20 + packet.length - length
+      const message = new Message({
+        topic: 'ä/ö',
+        payload: chunk.subarray(payloadAt, payloadAt + length),
+        ...(version === 5 && { properties: chunk.subarray(payloadAt - 2, payloadAt) }),
+        qos: flags.qos,
+        retain: flags.retain,
+        raw: { isNew: version === 5, buffer: chunk, start: 20, end: 20 + packet.length }
+      })
+      message.keep()
+      assert.equal(message.raw, undefined)
+      const expectedProperties = version === 5 ? properties : Buffer.alloc(0)
+      const given: { frame: Buffer; copy: Buffer }[] = []
+      for (const { version: asked, qos, retain, dup, packetId } of asks) {
+        const { frames } = message
+        const frame = qos === 0 ? frames.plain(asked, retain) : frames.numbered(asked, qos, retain, dup, packetId)
+        const fields = { version: asked, topic: 'ä/ö', payload, qos, dup: qos > 0 && dup, retain, packetId, properties: expectedProperties }
+        assert.ok(Buffer.concat([frame, frames.tail ?? Buffer.alloc(0)]).equals(encodePublish(fields)))
+        given.push({ frame, copy: Buffer.from(frame) })
+      }
+      for (const { frame, copy } of given) assert.ok(frame.equals(copy), 'a frame changed')
+      assert.ok(message.payload.equals(payload))
+      assert.ok(message.properties.equals(expectedProperties))
+      assert.ok(chunk.equals(before), 'the chunk changed')
+    })
+  )
+})
+
 t.test('receivers in step share a frame; each family has its own', async t => {
   const { frames } = messageOf('a')
   const first = frames.numbered(4, 1, false, false, 7)

@@ -48,6 +48,7 @@ class SlowStream extends Writable {
 
 type Step =
   | { kind: 'push'; to: number; piece: number; more: number | undefined; each: boolean }
+  | { kind: 'words'; to: number; word: number; count: number; each: boolean }
   | { kind: 'forward'; to: number; chunk: number; count: number; length: number; each: boolean }
   | { kind: 'turn' }
   | { kind: 'release'; to: number }
@@ -89,6 +90,15 @@ class Bench {
       this.#at += length
     }
     this.#at += 3
+  }
+
+  words(word: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const bytes = Buffer.alloc(4)
+      bytes.writeInt32BE(word + i)
+      this.outbox.pushWord(word + i)
+      this.#expect(bytes)
+    }
   }
 
   #expect(bytes: Buffer): void {
@@ -157,6 +167,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       each: fc.boolean()
     })
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('words' as const),
+      to: fc.nat(outboxes - 1),
+      word: fc.constantFrom(0x40020001, 0x7002fff0, 0x6202ffff),
+      // Of all three together more than the room for words has at a time.
+      count: fc.oneof(fc.constantFrom(1, 2, 20, 80), fc.constant(700)),
+      each: fc.boolean()
+    })
+  },
   { weight: 3, arbitrary: fc.constant({ kind: 'turn' as const }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('release' as const), to: fc.nat(outboxes - 1) }) }
 )
@@ -177,6 +198,8 @@ t.test('bytes leave in the order in which they came, each outbox its own', async
           } else if (step.kind === 'forward') {
             const chunk = chunks[step.chunk]
             if (chunk !== undefined) for (const bench of each(step.to, step.each)) bench.forward(chunk, step.count, step.length)
+          } else if (step.kind === 'words') {
+            for (const bench of each(step.to, step.each)) bench.words(step.word, step.count)
           } else if (step.kind === 'turn') await turn()
           else benches[step.to]?.stream.release()
           for (const bench of benches) bench.check()
@@ -186,6 +209,20 @@ t.test('bytes leave in the order in which they came, each outbox its own', async
     ),
     { numRuns: 400 }
   )
+})
+
+t.test('words that follow one another leave as one piece, those of others between them or not', async t => {
+  const flusher = new Flusher()
+  const [a, b] = [new SlowStream(true), new SlowStream(true)]
+  const [first, second] = [new Outbox(a, flusher, () => {}), new Outbox(b, flusher, () => {})]
+  for (let i = 0; i < 2; i++) {
+    first.pushWord(0x40020001 + i)
+    second.pushWord(0x70020101 + i)
+  }
+  t.equal(first.waiting, 2)
+  await turn()
+  t.same([a.text.toString('hex'), b.text.toString('hex')], ['4002000140020002', '7002010170020102'])
+  t.same([a.writes, b.writes], [[8], [8]])
 })
 
 t.test('packets of one turn are one write, and receivers of the same share its bytes', async t => {
