@@ -68,10 +68,12 @@ export class Commit {
 /** As many may be with a store that takes them one behind the other. */
 const mostUnderWay = 2
 /**
- * A sync costs the processor as much as many messages. So a commit waits while more comes in each turn; and where the one before was a large
- * one, for a moment more in which nothing does, but no longer than it may wait in all. Milliseconds.
+ * A sync costs the processor as much as many messages. So a commit waits while more comes in each turn, unless it is a single message after others;
+ * and where the one before was a large one, for a moment more in which nothing does, but no longer than it may wait in all. Milliseconds.
  */
 const large = 8
+/** A single message, perhaps with the end of the one before: nothing is to be expected behind it. */
+const few = 2
 const quietTime = 0.05
 const longestGathering = 0.5
 
@@ -179,7 +181,9 @@ export class Ledger {
     if (this.#seen === 0) this.#gatheringSince = now
     const isGrowing = changes.length > this.#seen
     if (isGrowing) this.#grownAt = now
+    const isLonely = this.#seen === 0 && changes.length <= few && !this.#wasLarge
     this.#seen = changes.length
+    if (isLonely) return false
     return now - this.#gatheringSince < longestGathering && (isGrowing || (this.#wasLarge && now - this.#grownAt < quietTime))
   }
 

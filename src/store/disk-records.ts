@@ -312,12 +312,10 @@ function messageLength({ topic, payload, properties, expiresAt, source }: Messag
     Buffer.byteLength(topic) +
     (properties.length > 0 ? 4 + properties.length : 0) +
     (expiresAt === Number.POSITIVE_INFINITY ? 0 : 8) +
-    (source === undefined ? 0 : textLength(source.clientId) + textLength(source.username) + textLength(doorOf(source))) +
+    (source === undefined ? 0 : sourceRecord(source).bytes.length) +
     payload.length
   )
 }
-
-const textLength = (text: string | undefined): number => (text === undefined ? 0 : 4 + Buffer.byteLength(text))
 
 function writeMessage(into: Buffer, start: number, { topic, payload, qos, retain, properties, expiresAt, source }: Message): void {
   const expires = expiresAt !== Number.POSITIVE_INFINITY
@@ -326,9 +324,7 @@ function writeMessage(into: Buffer, start: number, { topic, payload, qos, retain
     (retain ? retainBit : 0) |
     (properties.length > 0 ? propertiesBit : 0) |
     (expires ? expiryBit : 0) |
-    (source === undefined ? 0 : sourceBit) |
-    (source?.username === undefined ? 0 : usernameBit) |
-    (source === undefined || doorOf(source) === undefined ? 0 : listenerBit)
+    (source === undefined ? 0 : sourceRecord(source).flags)
   let at = writeText(into, start + 1, topic)
   if (properties.length > 0) {
     at = into.writeUInt32BE(properties.length, at)
@@ -337,25 +333,46 @@ function writeMessage(into: Buffer, start: number, { topic, payload, qos, retain
   }
   if (expires) at = into.writeDoubleBE(expiresAt, at)
   if (source !== undefined) {
-    at = writeText(into, at, source.clientId)
-    if (source.username !== undefined) at = writeText(into, at, source.username)
-    const door = doorOf(source)
-    if (door !== undefined) at = writeText(into, at, door)
+    const { bytes } = sourceRecord(source)
+    into.set(bytes, at)
+    at += bytes.length
   }
   into.set(payload, at)
 }
 
-// Its flags are used up: what the ACL asked of a certificate stands behind the listener and a NUL, which no listener holds.
-// Made once for a publisher and not for each of its messages.
-function doorOf(source: MessageSource): string | undefined {
-  const { listener, certificate } = source
-  if (certificate === undefined) return listener
-  const door = doors.get(source) ?? `${listener ?? ''}\0${JSON.stringify(certificate)}`
-  doors.set(source, door)
-  return door
+interface SourceRecord {
+  readonly flags: number
+  readonly bytes: Buffer
 }
 
-const doors = new WeakMap<MessageSource, string>()
+const sourceRecords = new WeakMap<MessageSource, SourceRecord>()
+let lastSource: MessageSource | undefined
+let lastRecord: SourceRecord = { flags: 0, bytes: Buffer.alloc(0) }
+
+// Made once for a publisher and not for each of its messages, which come several at a time.
+function sourceRecord(source: MessageSource): SourceRecord {
+  if (source === lastSource) return lastRecord
+  const record = sourceRecords.get(source) ?? encodeSource(source)
+  sourceRecords.set(source, record)
+  lastSource = source
+  lastRecord = record
+  return record
+}
+
+function encodeSource(source: MessageSource): SourceRecord {
+  const { clientId, username } = source
+  const door = doorOf(source)
+  const texts = [clientId, username, door].filter(text => text !== undefined)
+  const bytes = Buffer.alloc(texts.reduce((sum, text) => sum + 4 + Buffer.byteLength(text), 0))
+  let at = 0
+  for (const text of texts) at = writeText(bytes, at, text)
+  return { flags: sourceBit | (username === undefined ? 0 : usernameBit) | (door === undefined ? 0 : listenerBit), bytes }
+}
+
+// Its flags are used up: what the ACL asked of a certificate stands behind the listener and a NUL, which no listener holds.
+function doorOf({ listener, certificate }: MessageSource): string | undefined {
+  return certificate === undefined ? listener : `${listener ?? ''}\0${JSON.stringify(certificate)}`
+}
 
 function readDoor(text: string): Pick<MessageSource, 'listener' | 'certificate'> {
   const nul = text.indexOf('\0')

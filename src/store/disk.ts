@@ -100,6 +100,8 @@ export class DiskStore implements Store {
   readonly #closed = new AbortController()
   #sessions = new Map<string, Place>()
   #bodies = new Bodies()
+  /** Entries with a record of how far their delivery has come. */
+  readonly #states = new WeakSet<QueueEntry>()
   #level: Level | undefined
   #nextSession = 1
   /** Commits that are not written yet; may another be given to LevelDB beside them? */
@@ -207,7 +209,9 @@ export class DiskStore implements Store {
       for (const [key, value] of records) addTo(rows, key, value)
       if (rows.length > limit) break
     }
-    return entriesOf(clientId, rows.slice(0, limit), this.#bodies, this.#open)
+    const entries = await entriesOf(clientId, rows.slice(0, limit), this.#bodies, this.#open)
+    for (const entry of entries) if (entry.state !== 'queued') this.#states.add(entry)
+    return entries
   }
 
   /** Everything, as changes that make it again elsewhere: sessions first, retained messages last, each queue in its order. As of now. */
@@ -477,14 +481,15 @@ export class DiskStore implements Store {
         if (place === undefined) return
         const key = stateKey(place.number, change.entry.sequence)
         operations.put(key, encodeState(key, change.kind, change.entry.packetId))
+        this.#states.add(change.entry)
         return
       }
       case 'done': {
-        const { clientId, sequence, state } = change.entry
+        const { clientId, sequence } = change.entry
         const place = this.#sessions.get(clientId)
         if (place === undefined) return
         operations.delete(entryKey(place.number, sequence))
-        if (state !== 'queued') operations.delete(stateKey(place.number, sequence))
+        if (this.#states.delete(change.entry)) operations.delete(stateKey(place.number, sequence))
         this.#bodies.removeEntry(change.entry, operations)
         if (sequence === place.sequence) emptied.add(place)
         return
@@ -509,7 +514,7 @@ export class DiskStore implements Store {
     }
   }
 
-  *#planEntries(entries: readonly QueueEntry[], { operations, grown, sequences }: Plan): Generator<void, void> {
+  *#planEntries(entries: readonly QueueEntry[], { operations, grown, sequences, emptied }: Plan): Generator<void, void> {
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]
       const place = entry && this.#sessions.get(entry.clientId)
@@ -520,11 +525,16 @@ export class DiskStore implements Store {
       if (entry.state !== 'queued') {
         const state = stateKey(place.number, entry.sequence)
         operations.put(state, encodeState(state, entry.state, entry.packetId))
+        this.#states.add(entry)
       }
       place.sequence = entry.sequence
       grown.push(place)
       sequences.push(entry.sequence)
-      if (entry.packetId !== 0) place.packetId = entry.packetId
+      if (entry.packetId !== 0) {
+        place.packetId = entry.packetId
+        // It says itself what is the last of its queue.
+        emptied.delete(place)
+      }
       if (i % perLook === perLook - 1) yield
     }
   }

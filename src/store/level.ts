@@ -49,7 +49,7 @@ type Database = ClassicLevel<Buffer, Buffer>
 const perLook = 64
 const slice = 4
 /** As much gathers in memory before a table is made of it. */
-const writeBufferSize = 16 * 1024 * 1024
+const writeBufferSize = 32 * 1024 * 1024
 const cacheSize = 16 * 1024 * 1024
 
 const sumsName = 'SUMS'

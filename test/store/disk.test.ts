@@ -212,6 +212,41 @@ t.test('states, and packet identifiers that were given when it was sent', async 
     again.sessions.map(({ queued, lastSequence }) => [queued.messages, lastSequence]),
     [[0, 3]]
   )
+  // Nor how far they had come.
+  t.same(await entryKeysOf(copy.store), [])
+  await store.commit([done(sent), done(received), done(queued)])
+  t.same(await entryKeysOf(store), [])
+})
+
+t.test('an entry that is done and the next one in one commit: one record comes, one goes, and the last identifiers stand', async t => {
+  const { store } = await open(t, join(t.testdir(), 'm.db'))
+  const [first, second, third] = [1, 2, 3].map(sequence => entryOf('a', sequence, messageOf(`${sequence}`)))
+  if (first === undefined || second === undefined || third === undefined) throw new Error('none')
+  const counts: number[] = []
+  const { write } = Level.prototype
+  t.intercept(Level.prototype, 'write', {
+    value(this: Level, operations: Parameters<typeof write>[0], sync: boolean) {
+      counts.push(operations.size)
+      return write.call(this, operations, sync)
+    }
+  })
+  const last = async () =>
+    (await openCopy(t, store)).sessions.map(({ lastSequence, lastPacketId, queued }) => [lastSequence, lastPacketId, queued.messages])
+  await store.commit([session('a'), enqueue(first)])
+  counts.length = 0
+  await store.commit([done(first), enqueue(second)])
+  t.same(counts, [2])
+  t.same(await last(), [[2, 2, 1]])
+  // One that is done in the commit that it comes with.
+  await store.commit([done(second), enqueue(third), done(third)])
+  t.same(await last(), [[3, 3, 0]])
+  t.same(await entryKeysOf(store), [])
+  // One that has no identifier yet does not say which was the last.
+  const [fourth, fifth] = [4, 5].map(sequence => entryOf('a', sequence, messageOf(`${sequence}`)))
+  if (fourth === undefined || fifth === undefined) throw new Error('none')
+  await store.commit([enqueue(fourth)])
+  await store.commit([done(fourth), enqueue({ ...fifth, packetId: 0 })])
+  t.same(await last(), [[5, 4, 1]])
 })
 
 t.test('the last packet identifier, where the last entries are done before the first', async t => {
@@ -402,6 +437,13 @@ t.test('everything, as changes that make it again elsewhere', async t => {
   t.same(there.retained, here.retained)
   for (const clientId of ['a', 'b']) t.same(await there.store.page(clientId, 0, 10), await here.store.page(clientId, 0, 10))
 })
+
+/** Of queues, as they lie there now. */
+async function entryKeysOf({ path }: DiskStore): Promise<string[]> {
+  const copy = `${path}-${copies++}`
+  cpSync(path, copy, { recursive: true })
+  return (await keysOf(copy)).filter(key => key.startsWith('q'))
+}
 
 async function keysOf(path: string): Promise<string[]> {
   const level = new ClassicLevel(path)
