@@ -12,6 +12,9 @@ export interface FrameContent {
   readonly properties: Buffer
 }
 
+/** From this size on a payload is sent behind its packets, not in them. */
+export const mostInside = largePayload
+
 const dupFlag = 0x08
 const retainFlag = 0x01
 const none = Buffer.alloc(0)
@@ -26,7 +29,7 @@ export class Frames {
   /** `packet`: one with QoS 1 or 2 in this version that is there already, and is nobody else's. */
   constructor(content: FrameContent, version: Version = 4, packet?: Buffer) {
     this.#content = content
-    this.isLarge = content.payload.length >= largePayload
+    this.isLarge = content.payload.length >= mostInside
     if (packet !== undefined) this.#family(version).setMould(packet)
   }
 
