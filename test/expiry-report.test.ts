@@ -11,7 +11,8 @@ import { materialOf, testLog, tlsConfig } from './helpers/tls-listener.js'
 import { startTlsServer } from './helpers/tls-server.js'
 
 const day = 86_400_000
-const start = Date.now()
+// Certificates end at whole seconds: in the middle of one it is sure on which side of a whole day each moment is.
+const start = Math.floor(Date.now() / 1000) * 1000 + 500
 const inDays = (days: number): Date => new Date(start + days * day + 3_600_000)
 const dateOf = (days: number): string => inDays(days).toISOString().slice(0, 10)
 
