@@ -2,7 +2,7 @@
 // says never changes; where its bytes lie may.
 
 import type { CertificateFacts } from './auth/identity.js'
-import { Frames, mostInside } from './protocol/frames.js'
+import { Frames, largePayload } from './protocol/frames.js'
 import type { Qos } from './protocol/packets.js'
 
 /** Who published it: `check_retain_source` asks for their right to write again. */
@@ -87,7 +87,7 @@ export class Message {
     this.#isKept = true
     const { raw, qos, payload } = this
     this.raw = undefined
-    if (raw !== undefined && qos > 0 && payload.length < mostInside) {
+    if (raw !== undefined && qos > 0 && payload.length < largePayload) {
       this.#keepPacket(raw)
       return
     }

@@ -6,9 +6,6 @@ import { variableLength, writeBytes, writeText, writeUint16, writeUint32, writeV
 
 const none = Buffer.alloc(0)
 
-/** From this size on a payload is worth a write of its own: see `encodePublishHead`. */
-export const largePayload = 16_384
-
 // Shared: nobody writes into a packet that has no packet identifier.
 export const pingresp: Buffer = Buffer.from([packetTypes.pingresp << 4, 0])
 

@@ -1,7 +1,7 @@
 // The PUBLISH packets of one message for all its receivers: encoded once for each protocol family and kept. With QoS 1 and 2 only the
 // packet identifier differs, so one encoding is the mould of the others; receivers in step share even that.
 
-import { encodePublish, encodePublishHead, largePayload, packetIdOffset } from './encode.js'
+import { encodePublish, encodePublishHead, packetIdOffset } from './encode.js'
 import type { Qos, Version } from './packets.js'
 
 /** What is encoded. */
@@ -12,8 +12,8 @@ export interface FrameContent {
   readonly properties: Buffer
 }
 
-/** From this size on a payload is sent behind its packets, not in them. */
-export const mostInside = largePayload
+/** From this size on a payload is worth a write of its own: it is sent behind its packets, not in them. */
+export const largePayload = 16_384
 
 const dupFlag = 0x08
 const retainFlag = 0x01
@@ -29,7 +29,7 @@ export class Frames {
   /** `packet`: one with QoS 1 or 2 in this version that is there already, and is nobody else's. */
   constructor(content: FrameContent, version: Version = 4, packet?: Buffer) {
     this.#content = content
-    this.isLarge = content.payload.length >= mostInside
+    this.isLarge = content.payload.length >= largePayload
     if (packet !== undefined) this.#family(version).setMould(packet)
   }
 

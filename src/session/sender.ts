@@ -2,7 +2,8 @@
 // subscription identifier, time to expiry, mount point).
 
 import type { Message } from '../message.js'
-import { encodePublish, encodePublishHead, largePayload } from '../protocol/encode.js'
+import { encodePublish, encodePublishHead } from '../protocol/encode.js'
+import { largePayload } from '../protocol/frames.js'
 import type { QueueEntry } from '../storage.js'
 import type { Connection } from './connection.js'
 import type { Outbox } from './outbox.js'
