@@ -195,7 +195,8 @@ t.test('messages of every stage, both ways, and retained ones are read as Mosqui
   })
   const fifth = retained['f/5']
   const expiresAt = fifth !== undefined && 'expiresAt' in fifth ? Number(fifth.expiresAt) : 0
-  t.ok(expiresAt >= (before + 500) * 1000 && expiresAt <= Date.now() + 501_000, `${expiresAt}`)
+  // Mosquitto looks at the clock once for each turn, which may have begun in the second before.
+  t.ok(expiresAt >= (before + 499) * 1000 && expiresAt <= Date.now() + 501_000, `${expiresAt} for ${before}`)
   const hex = bytesOf([`f0 ${properties}`], 4)
     .subarray(2)
     .toString('hex')
