@@ -103,6 +103,8 @@ export interface QueueEntry {
   packetId: number
   /** `sent`: its PUBLISH went out at least once, so that the next has DUP. `received`: PUBREC came, PUBREL is what is sent from now on. */
   state: 'queued' | 'sent' | 'received'
+  /** The store's own: what the entry lies in. */
+  record?: unknown
 }
 
 export type Change =

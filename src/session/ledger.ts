@@ -67,15 +67,10 @@ export class Commit {
 
 /** As many may be with a store that takes them one behind the other. */
 const mostUnderWay = 2
-/**
- * A sync costs the processor as much as many messages. So a commit waits while more comes in each turn, unless it is a single message after others;
- * and where the one before was a large one, for a moment more in which nothing does, but no longer than it may wait in all. Milliseconds.
- */
-const large = 8
+/** A sync costs the processor as much as several messages. So a commit waits while more comes in each turn, but no longer than this. Milliseconds. */
+const longestGathering = 0.5
 /** A single message, perhaps with the end of the one before: nothing is to be expected behind it. */
 const few = 2
-const quietTime = 0.05
-const longestGathering = 0.5
 
 export class Ledger {
   readonly #store: Store
@@ -90,11 +85,9 @@ export class Ledger {
   /** So many of them are durable, and wait to be settled. */
   #durable = 0
   #isSettling = false
-  /** How many changes the open commit had a turn ago; when it was first looked at and when it had grown last, milliseconds of `performance.now()`. */
+  /** How many changes the open commit had a turn ago, and when it was first looked at, milliseconds of `performance.now()`. */
   #seen = 0
   #gatheringSince = 0
-  #grownAt = 0
-  #wasLarge = false
   #scheduled = false
   #timer: NodeJS.Timeout | undefined
   #idle: (() => void)[] = []
@@ -164,7 +157,6 @@ export class Ledger {
       this.#schedule()
       return
     }
-    this.#wasLarge = this.#seen >= large
     this.#seen = 0
     this.#open = undefined
     clearTimeout(this.#timer)
@@ -177,14 +169,11 @@ export class Ledger {
   }
 
   #isGathering({ changes }: Commit): boolean {
-    const now = performance.now()
-    if (this.#seen === 0) this.#gatheringSince = now
-    const isGrowing = changes.length > this.#seen
-    if (isGrowing) this.#grownAt = now
-    const isLonely = this.#seen === 0 && changes.length <= few && !this.#wasLarge
+    const seen = this.#seen
     this.#seen = changes.length
-    if (isLonely) return false
-    return now - this.#gatheringSince < longestGathering && (isGrowing || (this.#wasLarge && now - this.#grownAt < quietTime))
+    if (seen > 0) return changes.length > seen && performance.now() - this.#gatheringSince < longestGathering
+    this.#gatheringSince = performance.now()
+    return changes.length > few
   }
 
   #isDurable(): void {

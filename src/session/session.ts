@@ -243,7 +243,8 @@ export class Session implements EntryTaker {
       retain,
       subscriptionIdentifier,
       packetId,
-      state: 'queued'
+      state: 'queued',
+      record: undefined
     }
   }
 

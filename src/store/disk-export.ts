@@ -2,7 +2,7 @@
 
 import type { QueueEntry } from '../storage.js'
 import type { Bodies } from './disk-bodies.js'
-import { addTo, entriesOf, type Row } from './disk-queue.js'
+import { entriesOf, Rows } from './disk-queue.js'
 import {
   decodeLast,
   decodeMessage,
@@ -63,21 +63,20 @@ export async function* exportChanges(
 }
 
 async function* queues(level: Level, bodies: Bodies, view: View, names: ReadonlyMap<number, string>): AsyncGenerator<QueueEntry, void> {
-  let rows: Row[] = []
+  const rows = new Rows()
   let owner = -1
   const complete = (): Promise<readonly QueueEntry[]> => {
     const clientId = names.get(owner)
-    const taken = rows
-    rows = []
+    const taken = rows.take()
     return clientId === undefined ? Promise.resolve([]) : entriesOf(clientId, taken, bodies, level, view)
   }
   for await (const records of level.read(rangeOf(recordKinds.queue), pageSize, view)) {
     for (const [key, value] of records) {
-      if (numberOf(key) !== owner || (rows.length >= pageSize && isEntryKey(key))) {
+      if (numberOf(key) !== owner || (rows.size >= pageSize && isEntryKey(key))) {
         yield* await complete()
         owner = numberOf(key)
       }
-      addTo(rows, key, value)
+      rows.add(key, value)
     }
   }
   yield* await complete()

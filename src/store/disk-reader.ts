@@ -10,6 +10,7 @@ import {
   decodeMessage,
   decodeSession,
   decodeSubscription,
+  type EntryRecord,
   isEntryKey,
   type Last,
   nameOf,
@@ -22,6 +23,7 @@ import {
   sessionKey,
   unseal
 } from './disk-records.js'
+import { decodeProgress, decodeRun, isRun, type RunProgress } from './disk-run.js'
 import { type Level, Operations } from './level.js'
 
 /** What a session of the store is here. */
@@ -31,6 +33,8 @@ export interface Place extends Last {
   packetId: number
   /** Up to here the queue may be read: what is behind it is written, or will be, but its commit has not ended. */
   readable: number
+  /** Of runs of which some are done and some aren't, by their last sequence. */
+  progress?: Map<number, RunProgress>
 }
 
 export interface Reading {
@@ -119,23 +123,32 @@ export async function readDisk(level: Level): Promise<Reading> {
     found.held.set(packetIdOf(key), message)
     return undefined
   })
-  let lastEntry: Buffer | undefined
+  let last: { readonly key: Buffer; readonly entries: readonly EntryRecord[] } | undefined
   await read(recordKinds.queue, (key, content) => {
     const found = sessions.get(numberOf(key))
     nextSession = Math.max(nextSession, numberOf(key) + 1)
     if (found === undefined) return 'nobody'
-    if (!isEntryKey(key)) return lastEntry?.compare(key, 0, key.length - 1, 0, key.length - 1) === 0 ? undefined : 'nobody'
-    const entry = decodeEntry(content)
-    if (entry === undefined) return 'wrong'
-    lastEntry = key
-    found.messages += 1
-    found.bytes += entry.payloadLength
-    // Later ones may have gone before it.
-    if (sequenceOf(key) > found.place.sequence) {
-      found.place.sequence = sequenceOf(key)
-      if (entry.packetId > 0) found.place.packetId = entry.packetId
+    if (!isEntryKey(key)) {
+      if (last?.key.compare(key, 0, key.length - 1, 0, key.length - 1) !== 0) return 'nobody'
+      // A single one that is done is gone.
+      const all = last.entries.length > 1 ? decodeProgress(content, last.entries.length) : []
+      if (all === undefined) return 'wrong'
+      for (const [i, { progress }] of all.entries()) if (progress === 'done') count(found, last.entries[i], -1)
+      return undefined
     }
-    if (typeof entry.content === 'number') counts.set(entry.content, (counts.get(entry.content) ?? 0) + 1)
+    const entries = isRun(content) ? decodeRun(content) : listOf(decodeEntry(content))
+    if (entries === undefined) return 'wrong'
+    last = { key, entries }
+    for (const entry of entries) {
+      count(found, entry, 1)
+      if (typeof entry.content === 'number') counts.set(entry.content, (counts.get(entry.content) ?? 0) + 1)
+    }
+    // Later ones may have gone before it.
+    const sequence = sequenceOf(key)
+    if (sequence > found.place.sequence) {
+      found.place.sequence = sequence
+      found.place.packetId = entries.findLast(({ packetId }) => packetId > 0)?.packetId ?? found.place.packetId
+    }
     return undefined
   })
   await read(recordKinds.body, (key, content) => {
@@ -161,6 +174,14 @@ export async function readDisk(level: Level): Promise<Reading> {
     bodies: new Bodies(counts, nextBody)
   }
 }
+
+function count(found: Found, entry: EntryRecord | undefined, by: 1 | -1): void {
+  if (entry === undefined) return
+  found.messages += by
+  found.bytes += by * entry.payloadLength
+}
+
+const listOf = (entry: EntryRecord | undefined): readonly EntryRecord[] | undefined => entry && [entry]
 
 function storedSession({ record, place, subscriptions, held, messages, bytes }: Found): StoredSession {
   return {

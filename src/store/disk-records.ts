@@ -7,8 +7,8 @@
 // | `s` SESSION | a session: SESSION is a number that is never given again |
 // | `l` SESSION | the last sequence and packet identifier of its queue, once the entry that had them is gone |
 // | `f` SESSION FILTER | a subscription |
-// | `q` SESSION SEQUENCE 0 | an entry of its queue, with its message or the number of a body |
-// | `q` SESSION SEQUENCE 1 | how far its delivery has come |
+// | `q` SESSION SEQUENCE 0 | an entry of its queue, with its message or the number of a body; or a run of entries, the last of which this is (disk-run) |
+// | `q` SESSION SEQUENCE 1 | how far its delivery has come; of a run how far that of each has |
 // | `h` SESSION PACKET-ID | a QoS 2 message that waits for PUBREL |
 // | `b` BODY | a message of several entries, or a large one |
 // | `r` TOPIC | a retained message |
@@ -37,7 +37,7 @@ export const recordKinds = {
 export type RecordKind = (typeof recordKinds)[keyof typeof recordKinds]
 
 /** Of the checksum, before the value proper. */
-const sealLength = 4
+export const sealLength = 4
 const numberLength = 6
 const entryPart = 0
 const statePart = 1
@@ -123,7 +123,8 @@ export function unseal(key: Buffer, value: Buffer): Buffer | undefined {
   return value.readUInt32BE(0) === crc32(content, crc32(key)) ? content : undefined
 }
 
-function seal(key: Buffer, value: Buffer): Buffer {
+/** Puts the checksum before it, where there is room for it. */
+export function seal(key: Buffer, value: Buffer): Buffer {
   value.writeUInt32BE(crc32(value.subarray(sealLength), crc32(key)), 0)
   return value
 }
@@ -246,15 +247,24 @@ const apartBit = 8
 const entryHead = 11
 
 export function encodeEntry(key: Buffer, entry: QueueEntry, body: number | undefined): Buffer {
-  const { message, qos, retain, packetId, subscriptionIdentifier } = entry
-  const value = Buffer.allocUnsafe(sealLength + entryHead + (body === undefined ? messageLength(message) : numberLength))
-  value[sealLength] = qos | (retain ? retainBit : 0) | (body === undefined ? 0 : apartBit)
-  value.writeUInt16BE(packetId, sealLength + 1)
-  value.writeUInt32BE(subscriptionIdentifier, sealLength + 3)
-  value.writeUInt32BE(message.payload.length, sealLength + 7)
-  if (body === undefined) writeMessage(value, sealLength + entryHead, message)
-  else value.writeUIntBE(body, sealLength + entryHead, numberLength)
+  const value = Buffer.allocUnsafe(sealLength + entryLength(entry, body))
+  writeEntry(value, sealLength, entry, body)
   return seal(key, value)
+}
+
+/** Bytes of an entry; `body`: where its message lies, when not in it. */
+export function entryLength({ message }: QueueEntry, body: number | undefined): number {
+  return entryHead + (body === undefined ? messageLength(message) : numberLength)
+}
+
+export function writeEntry(into: Buffer, at: number, entry: QueueEntry, body: number | undefined): void {
+  const { message, qos, retain, packetId, subscriptionIdentifier } = entry
+  into[at] = qos | (retain ? retainBit : 0) | (body === undefined ? 0 : apartBit)
+  into.writeUInt16BE(packetId, at + 1)
+  into.writeUInt32BE(subscriptionIdentifier, at + 3)
+  into.writeUInt32BE(message.payload.length, at + 7)
+  if (body === undefined) writeMessage(into, at + entryHead, message)
+  else into.writeUIntBE(body, at + entryHead, numberLength)
 }
 
 export function decodeEntry(content: Buffer): EntryRecord | undefined {
@@ -273,7 +283,8 @@ export function decodeEntry(content: Buffer): EntryRecord | undefined {
   }
 }
 
-const states = ['queued', 'sent', 'received'] as const
+/** How far a delivery has come, by the number that stands for it. */
+export const states = ['queued', 'sent', 'received'] as const
 
 export interface StateRecord {
   readonly state: QueueEntry['state']

@@ -9,7 +9,7 @@ import type { Log } from '../log-events.js'
 import type { Change, QueueEntry, Store, StoredState } from '../storage.js'
 import { Bodies } from './disk-bodies.js'
 import { exportChanges } from './disk-export.js'
-import { addTo, entriesOf, entryOf, type Row } from './disk-queue.js'
+import { bodiesIn, entriesOf, Rows } from './disk-queue.js'
 import { type Place, type Reading, readDisk } from './disk-reader.js'
 import {
   decodeJson,
@@ -34,6 +34,7 @@ import {
   stateKey,
   unseal
 } from './disk-records.js'
+import { Gathered, type Progress, Run, RunProgress } from './disk-run.js'
 import { type Entry, isDamage, Level, moveAside, Operations, type Range, refusal, wordsOf, writtenAt } from './level.js'
 import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
 import { type FileMark, markOf, readMosquittoFile, writeMosquittoFile } from './mosquitto-file.js'
@@ -49,20 +50,31 @@ export interface DiskStoreOptions {
 }
 
 /** What a commit comes to. */
-interface Plan {
-  readonly operations: Operations
+class Plan {
+  /** Counted from 1. */
+  readonly number: number
+  readonly operations = new Operations()
+  /** What came to queues and is not among the operations yet. */
+  readonly gathered = new Map<Place, Gathered>()
+  /** Runs some of whose entries have come further, and whose they are. */
+  readonly progressed = new Map<RunProgress, Place>()
+  /** It changes what a commit under way changes as well: that one comes first. */
+  isBehind = false
   /** Places whose last entry went. */
-  readonly emptied: Set<Place>
+  readonly emptied = new Set<Place>()
   /** Numbers of the sessions that end with it. */
-  readonly ended: number[]
+  readonly ended: number[] = []
   /** Where entries came, and their sequences. */
-  readonly grown: Place[]
-  readonly sequences: number[]
+  readonly grown: Place[] = []
+  readonly sequences: number[] = []
+
+  constructor(number: number) {
+    this.number = number
+  }
 }
 
-const newPlan = (): Plan => ({ operations: new Operations(), emptied: new Set(), ended: [], grown: [], sequences: [] })
-
-const formatVersion = 1
+/** 2: queues with runs. What is of format 1 has none, and becomes one of format 2. */
+const formatVersion = 2
 /** Which `persistence_file` was written or taken over last. */
 const fileKey = metaKey('file')
 /** There from a stop that left nothing unsaved to the next start. */
@@ -107,6 +119,9 @@ export class DiskStore implements Store {
   /** Commits that are not written yet; may another be given to LevelDB beside them? */
   #pending = 0
   #mayJoin = true
+  /** Commits that were begun, and those of them that are written, in order. */
+  #begun = 0
+  #written = 0
   #lastCommit: Promise<void> = Promise.resolve()
   #troubled = false
   /** Numbers of ended sessions whose records are to be removed. */
@@ -179,15 +194,18 @@ export class DiskStore implements Store {
 
   // LevelDB syncs what waits behind a write that it syncs at once and together.
   async #commit(changes: readonly Change[], before: Promise<void>): Promise<void> {
-    const plan = newPlan()
+    this.#begun += 1
+    const plan = new Plan(this.#begun)
     // What fits into a turn is on its way when this returns.
     const rest = inSlices(this.#plan(changes, plan))
     if (rest !== undefined) {
       this.#mayJoin = false
       await rest
     }
+    if (plan.isBehind) await before
     await this.#write(plan.operations, this.#sync && changes.some(promisesSomething), before)
     this.#pending -= 1
+    this.#written = plan.number
     for (let i = 0; i < plan.grown.length; i++) {
       const place = plan.grown[i]
       if (place !== undefined) place.readable = plan.sequences[i] ?? 0
@@ -202,14 +220,14 @@ export class DiskStore implements Store {
   async page(clientId: string, after: number, limit: number): Promise<readonly QueueEntry[]> {
     const place = this.#sessions.get(clientId)
     if (place === undefined || limit <= 0 || after >= place.readable) return []
-    const rows: Row[] = []
+    const rows = new Rows(after)
     const range = { from: entryKey(place.number, after + 1), to: entryKey(place.number, place.readable + 1) }
     // Each may have its state behind it.
     for await (const records of this.#open.read(range, 2 * limit)) {
-      for (const [key, value] of records) addTo(rows, key, value)
-      if (rows.length > limit) break
+      for (const [key, value] of records) rows.add(key, value)
+      if (rows.size >= limit) break
     }
-    const entries = await entriesOf(clientId, rows.slice(0, limit), this.#bodies, this.#open)
+    const entries = await entriesOf(clientId, rows.take().slice(0, limit), this.#bodies, this.#open)
     for (const entry of entries) if (entry.state !== 'queued') this.#states.add(entry)
     return entries
   }
@@ -352,9 +370,11 @@ export class DiskStore implements Store {
   }
 
   async #operations(changes: readonly Change[]): Promise<Operations> {
-    const plan = newPlan()
+    this.#begun += 1
+    const plan = new Plan(this.#begun)
     const rest = inSlices(this.#plan(changes, plan))
     if (rest !== undefined) await rest
+    this.#written = plan.number
     return plan.operations
   }
 
@@ -363,7 +383,7 @@ export class DiskStore implements Store {
     try {
       const version = await formatOf(level)
       if (version === formatVersion) return level
-      if (version === 'none') {
+      if (version === 'none' || version === 1) {
         await writeFormat(level)
         return level
       }
@@ -426,23 +446,33 @@ export class DiskStore implements Store {
   // Writing
 
   *#plan(changes: readonly Change[], plan: Plan): Generator<void, void> {
-    const { operations, emptied } = plan
-    let looked = 0
+    const { operations, gathered, progressed, emptied } = plan
+    let step = 0
     for (const change of changes) {
       if (change.kind === 'enqueue') yield* this.#planEntries(change.entries, plan)
       else this.#planOne(change, plan)
-      if (operations.size - looked < perLook) continue
-      looked = operations.size
+      if (++step % perLook === 0) yield
+    }
+    for (const [place, { entries }] of gathered) {
+      this.#putGathered(place, plan)
+      step += entries.length
+      if (step < perLook) continue
+      step = 0
       yield
+    }
+    for (const [progress, place] of progressed) {
+      this.#putProgress(progress, place, plan)
+      if (++step % perLook === 0) yield
     }
     for (const place of emptied) {
       const key = lastKey(place.number)
       operations.put(key, encodeLast(key, place))
-      if (operations.size % perLook === 0) yield
+      if (++step % perLook === 0) yield
     }
   }
 
-  #planOne(change: Exclude<Change, { kind: 'enqueue' }>, { operations, emptied, ended }: Plan): void {
+  #planOne(change: Exclude<Change, { kind: 'enqueue' }>, plan: Plan): void {
+    const { operations, emptied, ended } = plan
     switch (change.kind) {
       case 'session': {
         const place = this.#sessions.get(change.session.clientId) ?? this.#begin(change.session.clientId)
@@ -457,7 +487,7 @@ export class DiskStore implements Store {
         const place = this.#sessions.get(change.clientId)
         if (place === undefined) return
         this.#sessions.delete(change.clientId)
-        emptied.delete(place)
+        forget(place, plan)
         operations.delete(sessionKey(place.number))
         ended.push(place.number)
         return
@@ -478,7 +508,7 @@ export class DiskStore implements Store {
       case 'sent':
       case 'received': {
         const place = this.#sessions.get(change.entry.clientId)
-        if (place === undefined) return
+        if (place === undefined || this.#hasProgressed(change.entry, change.kind, place, plan)) return
         const key = stateKey(place.number, change.entry.sequence)
         operations.put(key, encodeState(key, change.kind, change.entry.packetId))
         this.#states.add(change.entry)
@@ -487,7 +517,7 @@ export class DiskStore implements Store {
       case 'done': {
         const { clientId, sequence } = change.entry
         const place = this.#sessions.get(clientId)
-        if (place === undefined) return
+        if (place === undefined || this.#hasProgressed(change.entry, 'done', place, plan)) return
         operations.delete(entryKey(place.number, sequence))
         if (this.#states.delete(change.entry)) operations.delete(stateKey(place.number, sequence))
         this.#bodies.removeEntry(change.entry, operations)
@@ -514,18 +544,17 @@ export class DiskStore implements Store {
     }
   }
 
-  *#planEntries(entries: readonly QueueEntry[], { operations, grown, sequences, emptied }: Plan): Generator<void, void> {
+  *#planEntries(entries: readonly QueueEntry[], plan: Plan): Generator<void, void> {
+    const { operations, gathered, grown, sequences, emptied } = plan
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]
       const place = entry && this.#sessions.get(entry.clientId)
       if (entry === undefined || place === undefined) continue
       const body = this.#bodies.add(entry, entries.length > 1, operations)
-      const key = entryKey(place.number, entry.sequence)
-      operations.put(key, encodeEntry(key, entry, body))
-      if (entry.state !== 'queued') {
-        const state = stateKey(place.number, entry.sequence)
-        operations.put(state, encodeState(state, entry.state, entry.packetId))
-        this.#states.add(entry)
+      if (body === undefined && entry.state === 'queued') this.#gather(entry, place, plan)
+      else {
+        if (gathered.has(place)) this.#putGathered(place, plan)
+        this.#putEntry(entry, body, place, plan)
       }
       place.sequence = entry.sequence
       grown.push(place)
@@ -537,6 +566,73 @@ export class DiskStore implements Store {
       }
       if (i % perLook === perLook - 1) yield
     }
+  }
+
+  #gather(entry: QueueEntry, place: Place, plan: Plan): void {
+    const { gathered } = plan
+    if (gathered.get(place)?.take(entry)) return
+    if (gathered.has(place)) this.#putGathered(place, plan)
+    const next = new Gathered()
+    next.take(entry)
+    gathered.set(place, next)
+  }
+
+  #putGathered(place: Place, plan: Plan): void {
+    const { gathered, operations } = plan
+    const found = gathered.get(place)
+    gathered.delete(place)
+    const last = found?.entries.at(-1)
+    if (found === undefined || last === undefined) return
+    if (found.entries.length === 1) {
+      this.#putEntry(last, undefined, place, plan)
+      return
+    }
+    const run = new Run(last.sequence, found.entries.length)
+    for (const entry of found.entries) entry.record = run
+    const key = entryKey(place.number, run.last)
+    operations.put(key, found.encode(key))
+  }
+
+  #putEntry(entry: QueueEntry, body: number | undefined, { number }: Place, { operations }: Plan): void {
+    const key = entryKey(number, entry.sequence)
+    operations.put(key, encodeEntry(key, entry, body))
+    if (entry.state === 'queued') return
+    const state = stateKey(number, entry.sequence)
+    operations.put(state, encodeState(state, entry.state, entry.packetId))
+    this.#states.add(entry)
+  }
+
+  // False: it lies in no run.
+  #hasProgressed(entry: QueueEntry, to: Progress, place: Place, plan: Plan): boolean {
+    const waiting = plan.gathered.get(place)?.entries[0]
+    if (waiting !== undefined && entry.sequence >= waiting.sequence) this.#putGathered(place, plan)
+    const { record: run, sequence, packetId } = entry
+    if (!(run instanceof Run)) return false
+    if (run.isOver) return true
+    place.progress ??= new Map()
+    const progress = place.progress.get(run.last) ?? new RunProgress(run)
+    place.progress.set(run.last, progress)
+    progress.note(sequence, to, packetId)
+    plan.progressed.set(progress, place)
+    if (progress.left === 0 && run.last === place.sequence) plan.emptied.add(place)
+    return true
+  }
+
+  #putProgress(progress: RunProgress, place: Place, plan: Plan): void {
+    const { operations } = plan
+    const { run } = progress
+    if (progress.commit > this.#written) plan.isBehind = true
+    progress.commit = plan.number
+    const key = stateKey(place.number, run.last)
+    if (progress.left > 0) {
+      operations.put(key, progress.encode(key))
+      progress.isWritten = true
+      return
+    }
+    operations.delete(entryKey(place.number, run.last))
+    if (progress.isWritten) operations.delete(key)
+    place.progress?.delete(run.last)
+    run.isOver = true
   }
 
   #begin(clientId: string): Place {
@@ -618,8 +714,7 @@ export class DiskStore implements Store {
   async #releaseBodies(level: Level, records: readonly Entry[]): Promise<void> {
     const operations = new Operations()
     for (const [key, value] of records) {
-      const content = isEntryKey(key) ? entryOf(key, value).content : undefined
-      if (typeof content === 'number') this.#bodies.remove(content, operations)
+      if (isEntryKey(key)) for (const body of bodiesIn(key, value)) this.#bodies.remove(body, operations)
     }
     if (operations.size > 0) await level.write(operations, false)
   }
@@ -627,10 +722,18 @@ export class DiskStore implements Store {
 
 /**
  * What comes into queues, and what is done with. No two commits that are under way at a time have to do with the same entry: it is done when it
- * was sent, and sent when its commit had ended. So the order in which LevelDB takes them is all the same, as nobody reads one too early.
+ * was sent, and sent when its commit had ended. So the order in which LevelDB takes them is all the same, as nobody reads one too early; but
+ * for the progress of a run, which waits.
  */
 function isOfQueues({ kind }: Change): boolean {
   return kind === 'enqueue' || kind === 'done'
+}
+
+/** Nothing of a session that ended is to be written any more. */
+function forget(place: Place, { gathered, progressed, emptied }: Plan): void {
+  gathered.delete(place)
+  emptied.delete(place)
+  for (const [progress, owner] of progressed) if (owner === place) progressed.delete(progress)
 }
 
 /** Delivered, confirmed, on its way: nobody is told that we know. */

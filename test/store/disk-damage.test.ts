@@ -300,10 +300,10 @@ t.test('a store of a newer format is refused, and left as it is', async t => {
   const path = `${file}.mosquitero`
   const newer = new ClassicLevel<Buffer, Buffer>(path, { keyEncoding: 'buffer', valueEncoding: 'buffer' })
   const key = metaKey('format')
-  await newer.put(key, encodeJson(key, { store: 'mosquitero', version: 2 }))
+  await newer.put(key, encodeJson(key, { store: 'mosquitero', version: 3 }))
   await newer.put(Buffer.from('z'), Buffer.from('new'))
   await newer.close()
-  await t.rejects(open(file), { code: 'ERR_STORE_OPEN', message: /is of a newer Mosquitero, of format 2; this one reads format 1\.$/ })
+  await t.rejects(open(file), { code: 'ERR_STORE_OPEN', message: /is of a newer Mosquitero, of format 3; this one reads format 2\.$/ })
   t.same(leftBeside(file), [])
   t.equal(
     await newer

@@ -304,6 +304,6 @@ t.test('a store of a newer format: one line, status 1', async t => {
   await newer.close()
   const { status, stderr } = await mosquitero(t, ['-c', configFile(t, await freePort(), { dir })]).ended
   t.equal(status, 1)
-  t.match(stderr, /Error: The store \S+ is of a newer Mosquitero, of format 9; this one reads format 1\.\n/)
+  t.match(stderr, /Error: The store \S+ is of a newer Mosquitero, of format 9; this one reads format 2\.\n/)
   t.same(storesIn(dir), ['mosquitto.db.mosquitero'])
 })
