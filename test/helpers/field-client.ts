@@ -294,7 +294,8 @@ export class FieldSubscriber extends FieldClient {
     if (!dup) this.#countFresh(name)
     const isKnown = qos === 2 && this.#halfDone.has(messageId)
     if (isKnown && this.#halfDone.get(messageId) !== name) this.fault(`${name} came with ${messageId}, which is taken`)
-    this.#received.delete(messageId)
+    // What comes again keeps its place: a connection may end when only a part of it has.
+    if (this.#received.get(messageId)?.name !== name) this.#received.delete(messageId)
     this.#received.set(messageId, { name, isAnswered: false })
     if (qos === 2) {
       this.#halfDone.set(messageId, name)
