@@ -37,6 +37,8 @@ const lineLimit = 1000
 /** Opens the log. Throws ERR_LOG_FILE when a log file cannot be written. */
 export function openLog(config: LogConfig, connectionMessages = true): OpenLog {
   let current = config
+  // Asked several times for each message.
+  let isDebugging = config.types.has('debug')
   let connections = connectionMessages
   let publish: TopicSink | undefined
   let publishing = false
@@ -94,12 +96,13 @@ export function openLog(config: LogConfig, connectionMessages = true): OpenLog {
       logger[event.type](entry, message)
       type = outer
     },
-    enabled: type => current.types.has(type),
+    enabled: type => (type === 'debug' ? isDebugging : current.types.has(type)),
     reconfigure(config, connectionMessages) {
       const opened = openSinks(config, publishLine)
       const old = sinks
       sinks = opened
       current = config
+      isDebugging = config.types.has('debug')
       connections = connectionMessages
       for (const sink of old) sink.close()
     },
