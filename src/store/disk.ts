@@ -224,7 +224,10 @@ export class DiskStore implements Store {
     const range = { from: entryKey(place.number, after + 1), to: entryKey(place.number, place.readable + 1) }
     // Each may have its state behind it.
     for await (const records of this.#open.read(range, 2 * limit)) {
-      for (const [key, value] of records) rows.add(key, value)
+      for (const [key, value] of records) {
+        if (rows.size >= limit) break
+        rows.add(key, value)
+      }
       if (rows.size >= limit) break
     }
     const entries = await entriesOf(clientId, rows.take().slice(0, limit), this.#bodies, this.#open)
@@ -449,8 +452,9 @@ export class DiskStore implements Store {
     const { operations, gathered, progressed, emptied } = plan
     let step = 0
     for (const change of changes) {
-      if (change.kind === 'enqueue') yield* this.#planEntries(change.entries, plan)
-      else this.#planOne(change, plan)
+      if (change.kind !== 'enqueue') this.#planOne(change, plan)
+      else if (change.entries.length > 1) yield* this.#planEntries(change.entries, plan)
+      else for (const entry of change.entries) this.#planEntry(entry, false, plan)
       if (++step % perLook === 0) yield
     }
     for (const [place, { entries }] of gathered) {
@@ -545,27 +549,30 @@ export class DiskStore implements Store {
   }
 
   *#planEntries(entries: readonly QueueEntry[], plan: Plan): Generator<void, void> {
-    const { operations, gathered, grown, sequences, emptied } = plan
     for (let i = 0; i < entries.length; i++) {
       const entry = entries[i]
-      const place = entry && this.#sessions.get(entry.clientId)
-      if (entry === undefined || place === undefined) continue
-      const body = this.#bodies.add(entry, entries.length > 1, operations)
-      if (body === undefined && entry.state === 'queued') this.#gather(entry, place, plan)
-      else {
-        if (gathered.has(place)) this.#putGathered(place, plan)
-        this.#putEntry(entry, body, place, plan)
-      }
-      place.sequence = entry.sequence
-      grown.push(place)
-      sequences.push(entry.sequence)
-      if (entry.packetId !== 0) {
-        place.packetId = entry.packetId
-        // It says itself what is the last of its queue.
-        emptied.delete(place)
-      }
+      if (entry !== undefined) this.#planEntry(entry, true, plan)
       if (i % perLook === perLook - 1) yield
     }
+  }
+
+  #planEntry(entry: QueueEntry, isShared: boolean, plan: Plan): void {
+    const { operations, gathered, grown, sequences, emptied } = plan
+    const place = this.#sessions.get(entry.clientId)
+    if (place === undefined) return
+    const body = this.#bodies.add(entry, isShared, operations)
+    if (body === undefined && entry.state === 'queued') this.#gather(entry, place, plan)
+    else {
+      if (gathered.has(place)) this.#putGathered(place, plan)
+      this.#putEntry(entry, body, place, plan)
+    }
+    place.sequence = entry.sequence
+    grown.push(place)
+    sequences.push(entry.sequence)
+    if (entry.packetId === 0) return
+    place.packetId = entry.packetId
+    // It says itself what is the last of its queue.
+    emptied.delete(place)
   }
 
   #gather(entry: QueueEntry, place: Place, plan: Plan): void {

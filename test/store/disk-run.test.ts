@@ -151,6 +151,24 @@ t.test('fifty messages that are committed together are one record, which goes wi
   t.same(await recordsOf(copy.store), [])
 })
 
+t.test('what is exported of runs is what is left of them, and makes the same elsewhere', async t => {
+  const { store } = await opened(t)
+  const entries = [...numbers(1, 150).map(sequence => entryOf(sequence)), ...numbers(1, 3).map(sequence => entryOf(sequence, 'b'))]
+  await store.commit([session('a'), session('b'), ...entries.map(enqueue)])
+  for (const entry of entries.slice(60, 70)) entry.state = 'received'
+  await store.commit(entries.slice(60, 70).map(entry => ({ kind: 'received', entry })))
+  await store.commit([...entries.slice(0, 30), ...entries.slice(140, 151)].map(entry => ({ kind: 'done', entry })))
+  const changes: Change[] = []
+  for await (const change of store.export()) changes.push(change)
+  const { store: other } = await opened(t)
+  await other.commit(changes)
+  for (const clientId of ['a', 'b']) {
+    const left = (await store.page(clientId, 0, 1000)).map(shown)
+    t.same((await other.page(clientId, 0, 1000)).map(shown), left)
+    t.equal(left.length, clientId === 'a' ? 110 : 2)
+  }
+})
+
 t.test('a session that ends takes its runs along, also in the commit that they come with', async t => {
   const { store } = await opened(t)
   const entries = numbers(1, 20).map(sequence => entryOf(sequence))
