@@ -226,7 +226,8 @@ function sender(version, send) {
   const camePackets = [0, 1].map(qos => publishes({ version, qos })[0])
   const came = qos => {
     const buffer = camePackets[qos]
-    return new Message({ topic, payload, qos, retain: false, raw: { isNew: version === 5, buffer, start: 0, end: buffer.length } })
+    const payloadAt = buffer.length - payload.length
+    return new Message({ topic, qos, retain: false, raw: { isNew: version === 5, buffer, start: 0, payloadAt, end: buffer.length } })
   }
   const plain = () => new Message({ topic, payload, qos: 0, retain: false })
   const rich = () => new Message({ topic, payload, qos: 0, retain: false, properties })

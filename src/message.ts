@@ -2,8 +2,9 @@
 // says never changes; where its bytes lie may.
 
 import type { CertificateFacts } from './auth/identity.js'
-import { Frames, largePayload } from './protocol/frames.js'
-import type { Qos } from './protocol/packets.js'
+import { Arena } from './protocol/arena.js'
+import { Frames, headOf, largePayload, stampFirst } from './protocol/frames.js'
+import { payloadOf, type Qos, type Version } from './protocol/packets.js'
 
 /** Who published it: `check_retain_source` asks for their right to write again. */
 export interface MessageSource {
@@ -21,12 +22,26 @@ export interface RawPublish {
   readonly isNew: boolean
   readonly buffer: Buffer
   readonly start: number
+  /** Up to `end`. */
+  readonly payloadAt: number
   readonly end: number
 }
 
-export interface MessageFields {
-  readonly topic: string
+export type MessageFields = CommonFields & (OfPayload | OfPacket)
+
+interface OfPayload {
   readonly payload: Buffer
+  readonly raw?: undefined
+}
+
+interface OfPacket {
+  /** The packet that it came in, where nothing but its first byte and its identifier would differ for receivers. */
+  readonly raw: RawPublish
+  readonly payload?: undefined
+}
+
+interface CommonFields {
+  readonly topic: string
   readonly qos: Qos
   /** As published; whether a receiver is told depends on its subscription. */
   readonly retain: boolean
@@ -36,15 +51,12 @@ export interface MessageFields {
   readonly expiresAt?: number
   /** Absent: the broker itself. */
   readonly source?: MessageSource
-  /** The packet that it came in, where nothing but its first byte and its identifier would differ for receivers. */
-  readonly raw?: RawPublish | undefined
 }
 
-// Newer versions of Node 24 make the pool of small buffers eight times as large: a message that stays would keep all of the 64 KB it lies
-// in, and nobody could tell them from a chunk that came in. The property is there to be set.
-Buffer.poolSize = Math.min(Buffer.poolSize, 8192)
-
 const none = Buffer.alloc(0)
+
+/** Where the packets of messages that stay lie. */
+const kept = new Arena()
 
 export class Message {
   readonly topic: string
@@ -53,29 +65,64 @@ export class Message {
   /** Milliseconds since 1970; Infinity: never. */
   readonly expiresAt: number
   readonly source: MessageSource | undefined
-  /** Only `keep` gives it another place. */
-  payload: Buffer
   properties: Buffer
   /** In memory that others use: nobody has it any more once the message is kept. */
   raw: RawPublish | undefined
+  /** Where it lies; only `keep` gives it another place. */
+  buffer: Buffer
+  /** In `buffer`, up to `end`. */
+  payloadAt: number
+  end: number
+  /** Made when first asked for: most messages are passed on without it. */
+  #payload: Buffer | undefined
   #frames: Frames | undefined
+  /** Where the packet that it came in is kept, in `buffer` up to `end`. */
+  #packetAt = -1
+  #isNew = false
+  #isSent = false
   #isKept = false
 
   constructor({ topic, payload, qos, retain, properties = none, expiresAt = Number.POSITIVE_INFINITY, source, raw }: MessageFields) {
     this.topic = topic
-    this.payload = payload
     this.qos = qos
     this.retain = retain
     this.properties = properties
     this.expiresAt = expiresAt
     this.source = source
     this.raw = raw
+    this.#payload = payload
+    this.buffer = raw?.buffer ?? payload ?? none
+    this.payloadAt = raw?.payloadAt ?? 0
+    this.end = raw?.end ?? this.buffer.length
+  }
+
+  get payload(): Buffer {
+    this.#payload ??= payloadOf(this)
+    return this.#payload
+  }
+
+  /** Bytes. */
+  get payloadLength(): number {
+    return this.end - this.payloadAt
   }
 
   /** Its PUBLISH packets, made when first asked for. */
   get frames(): Frames {
-    this.#frames ??= new Frames(this)
+    this.#frames ??=
+      this.#packetAt < 0 ? new Frames(this) : new Frames(this, this.#isNew ? 5 : 4, this.buffer.subarray(this.#packetAt, this.end))
     return this.#frames
+  }
+
+  /**
+   * The packet that it came in, made the one that this receiver is to get, QoS 1 or 2: it begins there in `buffer` and goes up to `end`. Only
+   * the first receiver, and those in step with it, can have it; -1: `frames` has another.
+   */
+  stampPacket(version: Version, qos: 1 | 2, retain: boolean, dup: boolean, packetId: number): number {
+    const at = this.#packetAt
+    if (at < 0 || this.#isNew !== (version === 5)) return -1
+    const isFirst = !this.#isSent
+    this.#isSent = true
+    return stampFirst(this.buffer, at, headOf(qos, retain, dup), packetId, isFirst) ? at : -1
   }
 
   /**
@@ -85,24 +132,33 @@ export class Message {
   keep(): void {
     if (this.#isKept) return
     this.#isKept = true
-    const { raw, qos, payload } = this
+    const { raw, qos } = this
     this.raw = undefined
-    if (raw !== undefined && qos > 0 && payload.length < largePayload) {
+    if (raw !== undefined && qos > 0 && this.payloadLength < largePayload) {
       this.#keepPacket(raw)
       return
     }
-    this.payload = own(this.payload)
+    const payload = own(this.payload)
+    if (payload !== this.payload) {
+      this.#payload = payload
+      this.buffer = payload
+      this.payloadAt = 0
+      this.end = payload.length
+    }
     this.properties = own(this.properties)
   }
 
   // The one copy is the first receiver's packet, and the mould of the others.
   #keepPacket({ isNew, buffer, start, end }: RawPublish): void {
-    const packet = Buffer.from(buffer.subarray(start, end))
-    const payloadAt = packet.length - this.payload.length
-    const propertiesAt = payloadAt - this.properties.length
-    this.payload = packet.subarray(payloadAt)
-    if (propertiesAt < payloadAt) this.properties = packet.subarray(propertiesAt, payloadAt)
-    this.#frames = new Frames(this, isNew ? 5 : 4, packet)
+    const at = kept.copy(buffer, start, end)
+    this.buffer = kept.buffer
+    this.payloadAt += at - start
+    this.end += at - start
+    this.#payload = undefined
+    this.#packetAt = at
+    this.#isNew = isNew
+    const { length } = this.properties
+    if (length > 0) this.properties = this.buffer.subarray(this.payloadAt - length, this.payloadAt)
   }
 
   hasExpired(now: number): boolean {

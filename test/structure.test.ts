@@ -76,6 +76,7 @@ const sideways: Readonly<Record<string, string>> = {
   'pki/revocation-entries.ts -> auth/der.ts': 'takes the list apart that it adds entries to',
   'pki/request.ts -> auth/der.ts': 'bounds a request before the library reads it',
   'message.ts -> protocol/frames.ts': 'a message keeps the bytes that were made of it for one receiver, for all',
+  'message.ts -> protocol/arena.ts': 'where the packets of messages that stay lie',
   'storage.ts -> message.ts': 'what a store keeps',
   'broker/router.ts -> storage.ts': 'what a subscription is, for everybody',
   'broker/retained.ts -> message.ts': 'what is retained',

@@ -49,11 +49,11 @@ export class AclLog {
   }
 
   /** A denied publish. Each client and topic once, so many a minute: a client in a loop doesn't fill the log. */
-  publish(identity: Identity, { decision, dup, qos, retain, packetId, topic, payload }: DeniedPublish): void {
+  publish(identity: Identity, { decision, dup, qos, retain, packetId, topic, bytes }: DeniedPublish): void {
     this.#denied.add(decision, 'publishes')
     if (decision.shadow !== undefined) this.shadow('publish', identity, topic, decision.shadow)
     const { clientId } = identity
-    const fields = { clientId, dup, qos, retain, packetId, topic, bytes: payload.length }
+    const fields = { clientId, dup, qos, retain, packetId, topic, bytes }
     if (!this.#publishes.isNews(clientId, topic)) {
       this.#log.write('publishDeniedAgain', fields)
       return

@@ -258,9 +258,9 @@ function reportRetained(message: Message): RetainedReport {
   return { topic: message.topic, qos: message.qos, ...reportMessage(message) }
 }
 
-function reportMessage({ payload, expiresAt, source }: Message): { bytes: number; expiresAt?: string; from?: string } {
+function reportMessage({ payloadLength, expiresAt, source }: Message): { bytes: number; expiresAt?: string; from?: string } {
   return {
-    bytes: payload.length,
+    bytes: payloadLength,
     ...(Number.isFinite(expiresAt) && { expiresAt: timeOf(expiresAt) }),
     ...(source !== undefined && { from: source.clientId })
   }

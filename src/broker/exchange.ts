@@ -356,8 +356,8 @@ export class Exchange {
 
   // Without a payload it is removed [MQTT-3.3.1-10]. What $SYS says is true for this process alone.
   #retain(message: Message): Commit | undefined {
-    const { topic, payload } = message
-    const kept = payload.length === 0 ? undefined : this.#keptForm(message)
+    const { topic, payloadLength } = message
+    const kept = payloadLength === 0 ? undefined : this.#keptForm(message)
     if (kept === undefined) this.retained.delete(topic)
     else this.retained.set(kept)
     if (topic.startsWith('$SYS/')) return undefined

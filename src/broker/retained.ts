@@ -36,7 +36,7 @@ export class RetainedMessages {
 
   /** Takes the place of the one on its topic; an empty payload only removes that [MQTT-3.3.1-10]. True if something changed. */
   set(message: Message): boolean {
-    if (message.payload.length === 0) return this.delete(message.topic)
+    if (message.payloadLength === 0) return this.delete(message.topic)
     let node = this.#root
     for (const level of message.topic.split('/')) {
       node = node.child(level) ?? node.grow(new Node(level, ++this.#born))
@@ -139,7 +139,7 @@ export class RetainedMessages {
   #account(message: Message | undefined, sign: 1 | -1): void {
     if (message === undefined) return
     this.#count += sign
-    this.#bytes += sign * message.payload.length
+    this.#bytes += sign * message.payloadLength
     if (message.expiresAt !== Number.POSITIVE_INFINITY) this.#mortal += sign
   }
 }

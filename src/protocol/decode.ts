@@ -4,7 +4,7 @@
 
 import type { ClientDetail, ConnectDetail } from '../log-events.js'
 import { isTopicName, parseFilter } from '../topic.js'
-import type { Framing } from './framing.js'
+import type { Frame, Framing } from './framing.js'
 import {
   type Acknowledgement,
   type Auth,
@@ -84,18 +84,11 @@ export function faultOfFraming(fault: NonNullable<Framing['fault']>): Fault {
 }
 
 /** Anything after CONNECT. `previousTopic`: of the last PUBLISH that came out of here. */
-export function decodePacket(
-  version: Version,
-  head: number,
-  buffer: Buffer,
-  start: number,
-  end: number,
-  minimal: boolean,
-  previousTopic = ''
-): Packet | Fault {
+export function decodePacket(version: Version, frame: Frame, previousTopic = ''): Packet | Fault {
+  const { head, buffer, start, end } = frame
   switch (head >> 4) {
     case packetTypes.publish:
-      return decodePublish(version, head, buffer, start, end, minimal, previousTopic)
+      return decodePublish(version, frame, previousTopic)
     case packetTypes.puback:
     case packetTypes.pubrec:
     case packetTypes.pubrel:
@@ -125,15 +118,8 @@ export function decodePacket(
 // --- PUBLISH ---
 
 /** `previousTopic`: a topic that this function gave; an equal one is the same string again, unchecked. */
-export function decodePublish(
-  version: Version,
-  head: number,
-  buffer: Buffer,
-  start: number,
-  end: number,
-  minimal: boolean,
-  previousTopic = ''
-): Publish | Fault {
+export function decodePublish(version: Version, frame: Frame, previousTopic = ''): Publish | Fault {
+  const { head, buffer, start, end } = frame
   const qos = qosOf(head >> 1)
   const dup = (head & 8) !== 0
   const retain = (head & 1) !== 0
@@ -157,7 +143,7 @@ export function decodePublish(
     at += 2
   }
 
-  let forwardable = minimal
+  let forwardable = frame.minimal
   if (version !== 5 || buffer[at] === 0) {
     if (version === 5 && at++ === end) return malformed
     if (topic === null || topic === '') return malformed
@@ -168,7 +154,11 @@ export function decodePublish(
       retain,
       packetId,
       topic,
-      payload: buffer.subarray(at, end),
+      buffer,
+      start: frame.frameStart,
+      payloadAt: at,
+      end,
+      isNew: version === 5,
       properties: none,
       forwardable
     }
@@ -189,7 +179,11 @@ export function decodePublish(
     retain,
     packetId,
     topic,
-    payload: buffer.subarray(reader.at, end),
+    buffer,
+    start: frame.frameStart,
+    payloadAt: reader.at,
+    end,
+    isNew: true,
     properties: forwarded,
     forwardable,
     ...(messageExpiryInterval >= 0 && { messageExpiryInterval }),

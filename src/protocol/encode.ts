@@ -142,11 +142,11 @@ export function publishSize(publish: OutgoingPublish): number {
   return 1 + variableLength(length) + length
 }
 
-/** Where the packet identifier of an encoded PUBLISH with QoS 1 or 2 lies, so that a copy can get another. */
-export function packetIdOffset(frame: Buffer): number {
-  let at = 1
-  while ((frame[at++] ?? 0) > 0x7f);
-  return at + 2 + (((frame[at] ?? 0) << 8) | (frame[at + 1] ?? 0))
+/** Where the packet identifier of an encoded PUBLISH with QoS 1 or 2 lies, so that it, or a copy, can get another. */
+export function packetIdAt(buffer: Buffer, start: number): number {
+  let at = start + 1
+  while ((buffer[at++] ?? 0) > 0x7f);
+  return at + 2 + (((buffer[at] ?? 0) << 8) | (buffer[at + 1] ?? 0))
 }
 
 // `room`: how many bytes of the payload come into the buffer, all or none.

@@ -1,7 +1,7 @@
 // The PUBLISH packets of one message for all its receivers: encoded once for each protocol family and kept. With QoS 1 and 2 only the
 // packet identifier differs, so one encoding is the mould of the others; receivers in step share even that.
 
-import { encodePublish, encodePublishHead, packetIdOffset } from './encode.js'
+import { encodePublish, encodePublishHead, packetIdAt } from './encode.js'
 import type { Qos, Version } from './packets.js'
 
 /** What is encoded. */
@@ -26,7 +26,7 @@ export class Frames {
   #old: Family | undefined
   #new: Family | undefined
 
-  /** `packet`: one with QoS 1 or 2 in this version that is there already, and is nobody else's. */
+  /** `packet`: one with QoS 1 or 2 in this version that is there already; it stays as it is. */
   constructor(content: FrameContent, version: Version = 4, packet?: Buffer) {
     this.#content = content
     this.isLarge = content.payload.length >= largePayload
@@ -52,22 +52,16 @@ export class Frames {
   /** QoS 1 or 2. */
   numbered(version: Version, qos: 1 | 2, retain: boolean, dup: boolean, packetId: number): Buffer {
     const family = this.#family(version)
-    const head = 0x30 | (qos << 1) | (retain ? retainFlag : 0) | (dup ? dupFlag : 0)
+    const head = headOf(qos, retain, dup)
     const mould = family.numbered
     if (mould === undefined) {
       const frame = this.#encode(family.version, qos, retain)
       family.setMould(frame)
-      family.isUsed = true
-      return stamp(frame, head, family.idOffset, packetId)
+      return stamped(frame, head, family.idAt, packetId)
     }
-    const at = family.idOffset
-    if (!family.isUsed) {
-      family.isUsed = true
-      return stamp(mould, head, at, packetId)
-    }
-    if (mould[0] === head && mould[at] === packetId >> 8 && mould[at + 1] === (packetId & 0xff)) return mould
+    if (isStamped(mould, 0, head, family.idAt, packetId)) return mould
     // The first one may still be on its way out: it stays as it is.
-    return stamp(Buffer.from(mould), head, at, packetId)
+    return stamped(Buffer.from(mould), head, family.idAt, packetId)
   }
 
   #family(version: Version): Family {
@@ -91,9 +85,7 @@ class Family {
   plain: Buffer | undefined
   retained: Buffer | undefined
   numbered: Buffer | undefined
-  idOffset = 0
-  /** Somebody has been sent the mould itself. */
-  isUsed = false
+  idAt = 0
 
   constructor(version: Version) {
     this.version = version
@@ -101,13 +93,37 @@ class Family {
 
   setMould(packet: Buffer): void {
     this.numbered = packet
-    this.idOffset = packetIdOffset(packet)
+    this.idAt = packetIdAt(packet, 0)
   }
 }
 
-function stamp(frame: Buffer, head: number, at: number, packetId: number): Buffer {
-  frame[0] = head
-  frame[at] = packetId >> 8
-  frame[at + 1] = packetId & 0xff
+/**
+ * Makes the PUBLISH at `start` one with that first byte and packet identifier, if nobody has been sent it yet: `isFirst`. False: it is another
+ * one, and stays so.
+ */
+export function stampFirst(buffer: Buffer, start: number, head: number, packetId: number, isFirst: boolean): boolean {
+  const idAt = packetIdAt(buffer, start)
+  if (!isFirst) return isStamped(buffer, start, head, idAt, packetId)
+  stamp(buffer, start, head, idAt, packetId)
+  return true
+}
+
+/** The first byte of a PUBLISH. */
+export function headOf(qos: Qos, retain: boolean, dup: boolean): number {
+  return 0x30 | (qos << 1) | (retain ? retainFlag : 0) | (dup ? dupFlag : 0)
+}
+
+function stamp(buffer: Buffer, start: number, head: number, idAt: number, packetId: number): void {
+  buffer[start] = head
+  buffer[idAt] = packetId >> 8
+  buffer[idAt + 1] = packetId & 0xff
+}
+
+function isStamped(buffer: Buffer, start: number, head: number, idAt: number, packetId: number): boolean {
+  return buffer[start] === head && buffer[idAt] === packetId >> 8 && buffer[idAt + 1] === (packetId & 0xff)
+}
+
+function stamped(frame: Buffer, head: number, idAt: number, packetId: number): Buffer {
+  stamp(frame, 0, head, idAt, packetId)
   return frame
 }

@@ -9,7 +9,21 @@ const longestHeader = 5
 /** Up to here a packet gets its whole buffer at once; a longer one grows with what has come, so that an announced length costs nothing. */
 const wholeAtOnce = 65_536
 
-export class Framing {
+/** One packet in the bytes it came in. */
+export interface Frame {
+  /** The first byte. */
+  readonly head: number
+  readonly buffer: Buffer
+  /** Of the head byte. */
+  readonly frameStart: number
+  /** Of the body. */
+  readonly start: number
+  readonly end: number
+  /** The length is in its shortest form. */
+  readonly minimal: boolean
+}
+
+export class Framing implements Frame {
   /** First byte of the packet that stands here; after `false` that of the packet which has only begun, or -1. */
   head = -1
   buffer: Buffer = none

@@ -80,8 +80,15 @@ export interface Publish {
   readonly packetId: number
   /** '' where the alias stands for it. */
   readonly topic: string
-  /** A slice of the chunk that came in: whoever keeps it copies it. */
-  readonly payload: Buffer
+  /** The chunk that came in; whoever keeps something of it copies that. */
+  readonly buffer: Buffer
+  /** In `buffer`: the packet, from its first byte on. */
+  readonly start: number
+  /** And its payload, which is the end of it; see `payloadOf`. */
+  readonly payloadAt: number
+  readonly end: number
+  /** MQTT 5. */
+  readonly isNew: boolean
   /**
    * The MQTT 5 properties that go on to receivers, as bytes in the order they came, without their length: everything but topic alias and
    * message expiry interval. A slice of the chunk where they lie together.
@@ -95,6 +102,11 @@ export interface Publish {
    * packet identifier.
    */
   readonly forwardable: boolean
+}
+
+/** A slice of the chunk it came in. */
+export function payloadOf({ buffer, payloadAt, end }: Pick<Publish, 'buffer' | 'payloadAt' | 'end'>): Buffer {
+  return buffer.subarray(payloadAt, end)
 }
 
 export interface Acknowledgement {

@@ -33,6 +33,16 @@ export function writeText(buffer: Buffer, at: number, text: string, bytes: numbe
   return start + bytes
 }
 
+/** So few are copied one by one: anything else costs more than they do. */
+const few = 48
+
+/** The bytes of `source` from `start` up to `end`, where there is room for them. */
+export function copyBytes(source: Buffer, start: number, end: number, into: Buffer, at: number): void {
+  const length = end - start
+  if (length > few) into.set(new Uint8Array(source.buffer, source.byteOffset + start, length), at)
+  else for (let i = 0; i < length; i++) into[at + i] = source[start + i] ?? 0
+}
+
 export function writeBytes(buffer: Buffer, at: number, bytes: Buffer): number {
   if (bytes.length > 0) buffer.set(bytes, at)
   return at + bytes.length

@@ -17,7 +17,7 @@ const longPacket = 16_384
 
 /** The packet that `framing` stands at. */
 export function handlePacket(connection: Connection, framing: Framing): void {
-  const { head, buffer, start, end, minimal, frameStart } = framing
+  const { head, buffer, start, end } = framing
   const { host, version, clientId } = connection
   host.stats.messagesReceived += 1
   if (connection.connect === undefined) {
@@ -26,13 +26,13 @@ export function handlePacket(connection: Connection, framing: Framing): void {
   }
   const type = head >> 4
   if (type === packetTypes.publish) {
-    const packet = decodePublish(version, head, buffer, start, end, minimal, connection.lastTopic)
+    const packet = decodePublish(version, framing, connection.lastTopic)
     if (packet.type === 0) {
       refusePacket(connection, packet)
       return
     }
     if (packet.topic !== '') connection.lastTopic = packet.topic
-    handlePublish(connection, packet, packet.forwardable ? { isNew: version === 5, buffer, start: frameStart, end } : undefined)
+    handlePublish(connection, packet)
     return
   }
   if (type === packetTypes.connect) {
@@ -44,7 +44,7 @@ export function handlePacket(connection: Connection, framing: Framing): void {
     decodeLong(connection, decodeFilters(version, head, buffer, start, end))
     return
   }
-  dispatch(connection, decodePacket(version, head, buffer, start, end, minimal))
+  dispatch(connection, decodePacket(version, framing))
 }
 
 /** Bytes that are no packet, or not one for this moment: said to MQTT 5 clients, then the end. */
@@ -88,7 +88,7 @@ function dispatch(connection: Connection, packet: Packet | Fault): void {
       refusePacket(connection, packet)
       break
     case packetTypes.publish:
-      handlePublish(connection, packet, undefined)
+      handlePublish(connection, packet)
       break
     case packetTypes.puback:
     case packetTypes.pubrec:

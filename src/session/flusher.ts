@@ -1,7 +1,7 @@
 // The end of a turn: every connection that got something to send in this turn of the event loop writes it once. Receivers of the same
 // packets share the bytes that are written.
 
-import { Arena } from './arena.js'
+import { Arena } from '../protocol/arena.js'
 
 /** What wants to be flushed. */
 export interface Flushable {
@@ -22,6 +22,10 @@ export class Flusher {
   #scheduled = false
   /** For all outboxes together, as they are filled in turn. */
   readonly arena = new Arena()
+  /** What `slice` gave last, and where it lies. */
+  #slice: Buffer = none
+  #sliceChunk: Buffer = none
+  #sliceFrom = 0
   /** The first `#joinedCount` of them became `#joined`; of the others some may have done so before, in this turn. */
   readonly #joinedFrom: Buffer[] = []
   #joinedCount = 0
@@ -41,6 +45,16 @@ export class Flusher {
       for (let i = 0; i < count; i++) this.#joinedFrom[i] = pieces[i] ?? none
     }
     return this.#joined
+  }
+
+  /** A part of the chunk. The next caller with the same part gets the same buffer. */
+  slice(chunk: Buffer, from: number, to: number): Buffer {
+    if (chunk !== this.#sliceChunk || from !== this.#sliceFrom || to - from !== this.#slice.length) {
+      this.#slice = chunk.subarray(from, to)
+      this.#sliceChunk = chunk
+      this.#sliceFrom = from
+    }
+    return this.#slice
   }
 
   #runLater(): void {
@@ -64,6 +78,8 @@ export class Flusher {
     }
     // What was sent need not be kept.
     if (this.#joinedCount > 0) this.#forget()
+    this.#slice = none
+    this.#sliceChunk = none
   }
 
   #forget(): void {

@@ -103,13 +103,17 @@ export interface Release {
   readonly packetId: number
 }
 
-export interface DeniedPublish extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'payload'> {
-  readonly topic: string
+export interface DeniedPublish extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'topic'> {
+  /** Of its payload. */
+  readonly bytes: number
   readonly decision: Decision
 }
 
 /** A PUBLISH with everything that a hook may change. */
-export type PublishRequest = Omit<Publish, 'type' | 'topicAlias' | 'forwardable'>
+export interface PublishRequest
+  extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'topic' | 'properties' | 'messageExpiryInterval'> {
+  readonly payload: Buffer
+}
 
 /** An embedder's hooks, asked beside our policy and never around it; undefined: there is none, which is the fast way. */
 export interface Hooks {

@@ -244,7 +244,7 @@ export class Outbox {
 
   #closeSlice(): void {
     if (this.#chunk === undefined) return
-    this.#add(this.#chunk.subarray(this.#from, this.#to), this.#forwarded)
+    this.#add(this.#flusher.slice(this.#chunk, this.#from, this.#to), this.#forwarded)
     this.#chunk = undefined
     this.#forwarded = 0
   }

@@ -2,7 +2,7 @@
 
 import { Message, type RawPublish } from '../message.js'
 import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
-import { type Publish, packetTypes, type Qos } from '../protocol/packets.js'
+import { type Publish, packetTypes, payloadOf, type Qos } from '../protocol/packets.js'
 import { encodeProperties } from '../protocol/properties.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import { isControlTopic, isTopicName } from '../topic.js'
@@ -17,8 +17,13 @@ const mostHeldBytes = 16_777_216
 /** Characters of a hook's words: no answer to a PUBLISH is longer than it need be. */
 const longestReason = 1000
 
-/** `raw`: the bytes it came in, where they may go on as they are. */
-export function handlePublish(connection: Connection, packet: Publish, raw: RawPublish | undefined): void {
+/** A PUBLISH as its client sent it, or as a hook left it. */
+type Incoming = Pick<
+  Publish,
+  'dup' | 'qos' | 'retain' | 'packetId' | 'properties' | 'messageExpiryInterval' | 'buffer' | 'payloadAt' | 'end'
+>
+
+export function handlePublish(connection: Connection, packet: Publish): void {
   const { session, host, listener } = connection
   if (session === undefined) return
   const { qos, retain, topicAlias } = packet
@@ -54,14 +59,15 @@ export function handlePublish(connection: Connection, packet: Publish, raw: RawP
     }
   }
   host.stats.publishReceived += 1
-  host.stats.publishBytesReceived += packet.payload.length
+  host.stats.publishBytesReceived += packet.end - packet.payloadAt
   const { authorizePublish } = host.hooks
   if (authorizePublish === undefined) {
-    accept(connection, session, packet, topic, mountPoint === undefined ? raw : undefined)
+    accept(connection, session, packet, topic, packet.forwardable && mountPoint === undefined ? packet : undefined)
     return
   }
-  const { type: _, topicAlias: __, forwardable: ___, ...request } = packet
-  askHook(connection, session, { ...request, topic }, authorizePublish)
+  const { dup, packetId, properties, messageExpiryInterval } = packet
+  const expiry = messageExpiryInterval !== undefined && { messageExpiryInterval }
+  askHook(connection, session, { dup, qos, retain, packetId, topic, payload: payloadOf(packet), properties, ...expiry }, authorizePublish)
 }
 
 /** PUBREL: the message goes to everybody now [MQTT-4.3.3-2], as Mosquitto does it. */
@@ -104,7 +110,8 @@ function askHook(
   ask(connection, request, (error, edited) => {
     connection.goOn(() => {
       if (error === null) {
-        accept(connection, session, edited, edited.topic, undefined, request.qos)
+        const { topic, payload, ...rest } = edited
+        accept(connection, session, { ...rest, buffer: payload, payloadAt: 0, end: payload.length }, topic, undefined, request.qos)
         return
       }
       connection.host.events.clientError(connection, error)
@@ -113,27 +120,27 @@ function askHook(
   })
 }
 
-// `qos`: as the client sent it, which is what it is answered; a hook may have given the message another one.
+// `raw`: the packet, where it may go on as it is. `qos`: as the client sent it, which is what it is answered; a hook may have given the
+// message another one.
 function accept(
   connection: Connection,
   session: Session,
-  packet: PublishRequest,
+  packet: Incoming,
   topic: string,
   raw: RawPublish | undefined,
   qos: Qos = packet.qos
 ): void {
   const { host } = connection
-  const { payload } = packet
   const { messageSizeLimit } = host.limits
-  if (messageSizeLimit > 0 && payload.length > messageSizeLimit) {
+  if (messageSizeLimit > 0 && packet.end - packet.payloadAt > messageSizeLimit) {
     host.log.write('publishTooLarge', fieldsOf(connection, packet, topic))
-    drop(connection, { ...packet, qos }, reasonCodes.packetTooLarge)
+    drop(connection, { qos, packetId: packet.packetId }, reasonCodes.packetTooLarge)
     return
   }
   const decision = connection.mayWrite(session, topic)
   if (!decision.allowed) {
-    host.deniedPublish(session, { ...packet, topic, decision })
-    drop(connection, { ...packet, qos }, reasonCodes.notAuthorized)
+    host.deniedPublish(session, { ...fieldsOf(connection, packet, topic), decision })
+    drop(connection, { qos, packetId: packet.packetId }, reasonCodes.notAuthorized)
     return
   }
   if (decision.shadow !== undefined) host.shadowedPublish(session, topic, decision.shadow)
@@ -177,13 +184,13 @@ function acceptLater(connection: Connection, qos: Qos, packetId: number, message
 }
 
 // Until PUBREL. The same identifier with another message means that one; the same message once more is a repetition [MQTT-4.3.3-2].
-function hold(connection: Connection, session: Session, packet: PublishRequest, topic: string, raw: RawPublish | undefined): void {
+function hold(connection: Connection, session: Session, packet: Incoming, topic: string, raw: RawPublish | undefined): void {
   const { host } = connection
   const { packetId } = packet
   const held = session.held.get(packetId)
   if (held !== undefined) {
     const { message } = held
-    if (message.topic === topic && message.payload.equals(packet.payload)) {
+    if (message.topic === topic && message.payload.equals(payloadOf(packet))) {
       held.repeats += 1
       if (held.repeats > 1) connection.fail(reasonCodes.protocolError, 'protocol error')
       else answer(connection, packetTypes.pubrec, packetId, reasonCodes.success, undefined)
@@ -216,11 +223,11 @@ function forgetHeld({ host, clientId }: Connection, session: Session, packetId: 
 function isFull({ version, inboundMaximum }: Connection, { held, heldBytes }: Session, replaced: Held | undefined): boolean {
   const count = replaced === undefined ? held.size : held.size - 1
   if (version === 5 && inboundMaximum > 0) return count >= inboundMaximum
-  return count >= mostHeld || heldBytes - (replaced?.message.payload.length ?? 0) >= mostHeldBytes
+  return count >= mostHeld || heldBytes - (replaced?.message.payloadLength ?? 0) >= mostHeldBytes
 }
 
 // Denied, yet acknowledged: MQTT 3 has no negative PUBACK, and Mosquitto keeps the connection. Its PUBREL will find nothing and is answered.
-function drop(connection: Connection, { qos, packetId }: PublishRequest, reasonCode: number, reason = ''): void {
+function drop(connection: Connection, { qos, packetId }: Pick<Publish, 'qos' | 'packetId'>, reasonCode: number, reason = ''): void {
   if (qos === 0) return
   const type = qos === 1 ? packetTypes.puback : packetTypes.pubrec
   if (connection.version === 5 && reason !== '' && connection.connect?.requestProblemInformation) {
@@ -264,20 +271,21 @@ function published(connection: Connection, message: Message): void {
   ask(message, connection, () => connection.release())
 }
 
-function messageOf(connection: Connection, packet: PublishRequest, topic: string, raw: RawPublish | undefined): Message {
-  const { payload, qos, retain, properties, messageExpiryInterval } = packet
+function messageOf({ source }: Connection, packet: Incoming, topic: string, raw: RawPublish | undefined): Message {
+  const { qos, retain, properties, messageExpiryInterval } = packet
+  // Where the packet itself goes on, it says no time after which it must not.
+  if (raw !== undefined) return new Message({ topic, qos, retain, properties, source, raw })
   return new Message({
     topic,
-    payload,
+    payload: payloadOf(packet),
     qos,
     retain,
     properties,
-    source: connection.source,
-    raw,
+    source,
     ...(messageExpiryInterval !== undefined && messageExpiryInterval > 0 && { expiresAt: Date.now() + messageExpiryInterval * 1000 })
   })
 }
 
-function fieldsOf({ clientId }: Connection, { dup, qos, retain, packetId, payload }: Omit<PublishRequest, 'topic'>, topic: string) {
-  return { clientId, dup, qos, retain, packetId, topic, bytes: payload.length }
+function fieldsOf({ clientId }: Connection, { dup, qos, retain, packetId, payloadAt, end }: Incoming, topic: string) {
+  return { clientId, dup, qos, retain, packetId, topic, bytes: end - payloadAt }
 }

@@ -38,11 +38,8 @@ export class Sender {
       !retain &&
       this.#isPlain(message, subscriptionIdentifier)
     ) {
-      const size = raw.end - raw.start
-      if (this.#isTooLarge(size)) return
-      this.#count(size, message)
-      outbox.forward(raw.buffer, raw.start, raw.end)
-      if (host.isDebugging) this.#logPublish(message, 0, retain, false, 0)
+      const isSent = this.#forward(message, raw.buffer, raw.start, raw.end)
+      if (isSent && host.isDebugging) this.#logPublish(message, 0, retain, false, 0)
       return
     }
     this.#sendPublish(message, 0, retain, false, 0, subscriptionIdentifier)
@@ -66,6 +63,12 @@ export class Sender {
     let newAlias: string | undefined
     const { version, host } = this.#connection
     if (this.#isPlain(message, subscriptionIdentifier)) {
+      const at = qos === 0 ? -1 : message.stampPacket(version, qos, retain, dup, packetId)
+      if (at >= 0) {
+        const isSent = this.#forward(message, message.buffer, at, message.end)
+        if (isSent && host.isDebugging) this.#logPublish(message, qos, retain, dup, packetId)
+        return isSent
+      }
       const { frames } = message
       packet = qos === 0 ? frames.plain(version, retain) : frames.numbered(version, qos, retain, dup, packetId)
       tail = frames.tail
@@ -103,6 +106,15 @@ export class Sender {
     return true
   }
 
+  // As it came in. False: it is too large for this client.
+  #forward(message: Message, buffer: Buffer, start: number, end: number): boolean {
+    const size = end - start
+    if (this.#isTooLarge(size)) return false
+    this.#count(size, message)
+    this.#outbox.forward(buffer, start, end)
+    return true
+  }
+
   // No more than its message: what is encoded for one receiver is right for all.
   #isPlain(message: Message, subscriptionIdentifier: number): boolean {
     if (this.#connection.listener.mountPoint !== undefined) return false
@@ -116,12 +128,12 @@ export class Sender {
     return this.maximumPacketSize > 0 && size > this.maximumPacketSize
   }
 
-  #count(size: number, { payload }: Message): void {
+  #count(size: number, { payloadLength }: Message): void {
     const { stats } = this.#connection.host
     stats.messagesSent += 1
     stats.bytesSent += size
     stats.publishSent += 1
-    stats.publishBytesSent += payload.length
+    stats.publishBytesSent += payloadLength
   }
 
   // `m/#` matches `m` too, and a session may have subscribed by another listener: neither shows what lies outside the mount point.
@@ -136,7 +148,7 @@ export class Sender {
     return mountPoint !== undefined && topic.startsWith(mountPoint) ? topic.slice(mountPoint.length) : topic
   }
 
-  #logPublish({ topic, payload }: Message, qos: 0 | 1 | 2, retain: boolean, dup: boolean, packetId: number): void {
+  #logPublish({ topic, payloadLength }: Message, qos: 0 | 1 | 2, retain: boolean, dup: boolean, packetId: number): void {
     const { host, clientId } = this.#connection
     host.log.write('publishSent', {
       clientId,
@@ -145,7 +157,7 @@ export class Sender {
       retain,
       packetId,
       topic: this.#ownTopic(topic),
-      bytes: payload.length
+      bytes: payloadLength
     })
   }
 }

@@ -233,7 +233,7 @@ export class Session implements EntryTaker {
     this.#noticePolicy()
     const packetId = qos === 0 || this.pending >= manyIds ? 0 : this.#nextPacketId()
     this.#queued += 1
-    this.#queuedBytes += message.payload.length
+    this.#queuedBytes += message.payloadLength
     this.#lastSequence += 1
     return {
       clientId: this.clientId,
@@ -379,7 +379,7 @@ export class Session implements EntryTaker {
   release(packetId: number): Message | undefined {
     const held = this.#held.get(packetId)
     this.#held.delete(packetId)
-    this.#heldBytes -= held?.message.payload.length ?? 0
+    this.#heldBytes -= held?.message.payloadLength ?? 0
     return held?.message
   }
 
@@ -387,7 +387,7 @@ export class Session implements EntryTaker {
   hold(packetId: number, message: Message): void {
     this.release(packetId)
     this.#held.set(packetId, { message, repeats: 0 })
-    this.#heldBytes += message.payload.length
+    this.#heldBytes += message.payloadLength
   }
 
   /** QoS 2 messages that wait for their PUBREL. */
@@ -433,7 +433,7 @@ export class Session implements EntryTaker {
     if (entry === undefined || (entry.qos > 0 && !this.#isWindowOpen(connection))) return false
     this.#next.shift()
     this.#queued -= 1
-    this.#queuedBytes -= entry.message.payload.length
+    this.#queuedBytes -= entry.message.payloadLength
     this.#send(entry, connection)
     return true
   }
@@ -464,7 +464,7 @@ export class Session implements EntryTaker {
     const { message } = entry
     if (entry.state === 'received') {
       this.#inflight.add(entry)
-      this.#inflightBytes += message.payload.length
+      this.#inflightBytes += message.payloadLength
       connection.sendPubrel(entry.packetId)
       return
     }
@@ -487,7 +487,7 @@ export class Session implements EntryTaker {
     }
     entry.state = 'sent'
     this.#inflight.add(entry)
-    this.#inflightBytes += message.payload.length
+    this.#inflightBytes += message.payloadLength
   }
 
   #mayStillRead(message: Message): boolean {
@@ -552,15 +552,15 @@ export class Session implements EntryTaker {
     for (let entry = this.#next.first; entry !== undefined && entry.state !== 'queued'; entry = this.#next.first) {
       this.#next.shift()
       this.#queued -= 1
-      this.#queuedBytes -= entry.message.payload.length
+      this.#queuedBytes -= entry.message.payloadLength
       this.#inflight.add(entry)
-      this.#inflightBytes += entry.message.payload.length
+      this.#inflightBytes += entry.message.payloadLength
     }
   }
 
   #finish(entry: QueueEntry): void {
     this.#inflight.delete(entry)
-    this.#inflightBytes -= entry.message.payload.length
+    this.#inflightBytes -= entry.message.payloadLength
     this.#done(entry)
   }
 

@@ -89,7 +89,7 @@ export class Bodies {
       this.#counts.set(known, count + 1)
       return known
     }
-    if (!isShared && message.payload.length <= longestInside) return undefined
+    if (!isShared && message.payloadLength <= longestInside) return undefined
     const body = this.#next++
     const key = bodyKey(body)
     operations.put(key, encodeMessage(key, message))
@@ -99,7 +99,7 @@ export class Bodies {
   }
 
   #keep(number: number, message: Message): void {
-    if (message.payload.length > longestCached) return
+    if (message.payloadLength > longestCached) return
     this.#cache.set(number, message)
     if (this.#cache.size <= cachedBodies) return
     const [oldest] = this.#cache.keys()

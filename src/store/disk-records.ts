@@ -20,6 +20,7 @@ import { crc32 } from 'node:zlib'
 import { readCertificateFacts } from '../auth/identity.js'
 import { Message, type MessageSource } from '../message.js'
 import type { Qos } from '../protocol/packets.js'
+import { copyBytes } from '../protocol/writer.js'
 import type { QueueEntry, SessionRecord, StoredWill, Subscription } from '../storage.js'
 import { joinSharedFilter, splitSharedFilter } from './shared-filter.js'
 
@@ -262,7 +263,7 @@ export function writeEntry(into: Buffer, at: number, entry: QueueEntry, body: nu
   into[at] = qos | (retain ? retainBit : 0) | (body === undefined ? 0 : apartBit)
   into.writeUInt16BE(packetId, at + 1)
   into.writeUInt32BE(subscriptionIdentifier, at + 3)
-  into.writeUInt32BE(message.payload.length, at + 7)
+  into.writeUInt32BE(message.payloadLength, at + 7)
   if (body === undefined) writeMessage(into, at + entryHead, message)
   else into.writeUIntBE(body, at + entryHead, numberLength)
 }
@@ -317,18 +318,19 @@ const sourceBit = 32
 const usernameBit = 64
 const listenerBit = 128
 
-function messageLength({ topic, payload, properties, expiresAt, source }: Message): number {
+function messageLength({ topic, payloadLength, properties, expiresAt, source }: Message): number {
   return (
     5 +
     Buffer.byteLength(topic) +
     (properties.length > 0 ? 4 + properties.length : 0) +
     (expiresAt === Number.POSITIVE_INFINITY ? 0 : 8) +
     (source === undefined ? 0 : sourceRecord(source).bytes.length) +
-    payload.length
+    payloadLength
   )
 }
 
-function writeMessage(into: Buffer, start: number, { topic, payload, qos, retain, properties, expiresAt, source }: Message): void {
+function writeMessage(into: Buffer, start: number, message: Message): void {
+  const { topic, qos, retain, properties, expiresAt, source } = message
   const expires = expiresAt !== Number.POSITIVE_INFINITY
   into[start] =
     qos |
@@ -348,7 +350,7 @@ function writeMessage(into: Buffer, start: number, { topic, payload, qos, retain
     into.set(bytes, at)
     at += bytes.length
   }
-  into.set(payload, at)
+  copyBytes(message.buffer, message.payloadAt, message.end, into, at)
 }
 
 interface SourceRecord {

@@ -120,7 +120,7 @@ class MemorySession {
 
   read(): StoredSession {
     let bytes = 0
-    for (const { message } of this.queue.values()) bytes += message.payload.length
+    for (const { message } of this.queue.values()) bytes += message.payloadLength
     return {
       ...this.record,
       subscriptions: [...this.subscriptions.values()],

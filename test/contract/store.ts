@@ -4,6 +4,7 @@
 import type { Test } from 'tap'
 import { Message, type MessageFields } from '../../dist/message.js'
 import type { Change, QueueEntry, SessionRecord, Store, StoredSession, StoredState, Subscription } from '../../dist/storage.js'
+import { said } from '../helpers/kept.js'
 
 export interface Promises {
   /** `open` names every session; else each is loaded by its name. */
@@ -151,10 +152,7 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
       t.same(found?.queued, { messages: 1, bytes: shared.payload.length })
       t.equal(found?.lastPacketId, expected[0]?.packetId)
       const page = await second.page(clientId, 0, 10)
-      t.same(
-        page.map(withoutSequence),
-        expected.map(one => withoutSequence(kept(one, promises)))
-      )
+      t.same(said(page.map(withoutSequence)), said(expected.map(one => withoutSequence(kept(one, promises)))))
       await commit(second, ...page.map(done))
       t.same(await second.page(clientId, 0, 10), [])
     }
@@ -195,7 +193,7 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
   t.test(`${name}: QoS 2 messages that wait for PUBREL`, async t => {
     const backend = await opened(t, open)
     const { store } = backend
-    const hold = (packetId: number, fields: Partial<MessageFields> = {}): Change => {
+    const hold = (packetId: number, fields: Fields = {}): Change => {
       return { kind: 'hold', clientId: 'c', packetId, message: message({ qos: 2, source: { clientId: 'c' }, ...fields }) }
     }
     await commit(store, newSession('c'), newSession('d'))
@@ -222,7 +220,7 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
     const { state } = await reopened(backend)
     const found = new Map(state.retained.map(one => [one.topic, one]))
     t.equal(found.size, state.retained.length, 'each once')
-    for (const expected of [full, newer, ...strange]) t.same(found.get(expected.topic), expected, expected.topic)
+    for (const expected of [full, newer, ...strange]) t.same(said(found.get(expected.topic)), said(expected), expected.topic)
     t.equal(found.size, new Set([full, newer, ...strange].map(({ topic }) => topic)).size)
   })
 
@@ -293,7 +291,7 @@ export function storeContract(t: Test, name: string, open: Open, promises: Promi
       const retain = (topic: string): Change => ({ kind: 'retain', topic, message: message({ topic, retain: true }) })
       await commit(backend.store, retain(topic), retain(gone.filter), { kind: 'retain', topic: gone.filter })
       const { state, session, store } = await reopened(backend)
-      t.same(state.retained, [message({ topic, retain: true })])
+      t.same(said(state.retained), said([message({ topic, retain: true })]))
       const found = await session('c')
       t.same(sorted(found?.subscriptions ?? []), sorted(wanted))
       t.equal(found?.held.get(1)?.topic, topic)
@@ -397,8 +395,9 @@ const userProperty = (name: string, value: string): Buffer =>
 /** Content type, correlation data, two of one name. */
 const properties = Buffer.concat([Buffer.from('0300037478740900020001', 'hex'), userProperty('n', '1'), userProperty('n', '2')])
 
-const message = (fields: Partial<MessageFields> = {}): Message =>
-  new Message({ topic: 't', payload: Buffer.from('x'), qos: 1, retain: false, ...fields })
+type Fields = Partial<Extract<MessageFields, { payload: Buffer }>>
+
+const message = (fields: Fields = {}): Message => new Message({ topic: 't', payload: Buffer.from('x'), qos: 1, retain: false, ...fields })
 
 const someWill = {
   message: message({ topic: 'will', payload: Buffer.from([0, 255]), qos: 2, retain: true, properties, source: someSource }),
@@ -428,16 +427,17 @@ function subscriptions(): Subscription[] {
   ]
 }
 
-function entry(clientId: string, sequence: number, fields: Partial<MessageFields> = {}): QueueEntry {
+function entry(clientId: string, sequence: number, fields: Fields = {}): QueueEntry {
   const one = message(fields)
   return { clientId, sequence, message: one, qos: 1, retain: false, subscriptionIdentifier: 0, packetId: sequence, state: 'queued' }
 }
 
 function kept(one: QueueEntry, { keepsSource, keepsPublished }: Promises): QueueEntry {
-  const { message: was, qos, retain } = one
-  const { source: publisher, ...rest } = was
+  const { message: was } = one
+  const { topic, payload, properties, expiresAt, source: publisher } = was
   const source = keepsSource || publisher === undefined ? publisher : { clientId: publisher.clientId }
-  const fields = { ...rest, ...(!keepsPublished && { qos, retain }) }
+  const { qos, retain } = keepsPublished ? was : one
+  const fields = { topic, payload, properties, expiresAt, qos, retain }
   return { ...one, message: new Message({ ...fields, ...(source && { source }) }) }
 }
 

@@ -1,6 +1,6 @@
 // What changes make of a broker, as an object to compare: sessions with all that is theirs, and retained messages.
 
-import type { Message } from '../../dist/message.js'
+import { Message } from '../../dist/message.js'
 import type { SessionRecord, Subscription } from '../../dist/storage.js'
 import type { DatabaseProblem, KeptChange } from '../../dist/store/mosquitto-db.js'
 import { joinSharedFilter } from '../../dist/store/shared-filter.js'
@@ -52,6 +52,17 @@ export function keptBy(changes: Iterator<KeptChange, DatabaseProblem | undefined
     }
   }
 }
+
+/** A copy of the value in which each message, however deep, is what it says, wherever in memory it says it. */
+export function said(value: unknown): unknown {
+  if (value instanceof Message) return shown(value)
+  if (Array.isArray(value)) return value.map(said)
+  if (value instanceof Map) return new Map([...value].map(([key, one]) => [key, said(one)]))
+  if (typeof value !== 'object' || value === null || !isPlain(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, said(one)]))
+}
+
+const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
 export function shown({ topic, payload, qos, retain, properties, expiresAt, source }: Message): object {
   return { topic, payload: payload.toString('latin1'), qos, retain, properties: properties.toString('hex'), expiresAt, source }

@@ -39,7 +39,8 @@ t.test('every frame is the encoding of its packet, and stays it', async () => {
   )
 })
 
-t.test('a packet that came in is the mould, for its family', async () => {
+t.test('a packet that came in is the first one that goes out, and the mould, for its family', async t => {
+  let stampedOnes = 0
   const came = fc.record({
     version: fc.constantFrom<4 | 5>(4, 5),
     qos: fc.constantFrom<1 | 2>(1, 2),
@@ -47,7 +48,7 @@ t.test('a packet that came in is the mould, for its family', async () => {
     dup: fc.boolean()
   })
   fc.assert(
-    fc.property(came, fc.array(ask, { maxLength: 10 }), size, ({ version, ...flags }, asks, length) => {
+    fc.property(came, fc.array(ask, { maxLength: 10 }), size, fc.boolean(), ({ version, ...flags }, asks, length, isSeenBefore) => {
       const [payload, properties] = [Buffer.alloc(length, 'p'), Buffer.of(0x01, 1)]
       const packet = encodePublish({ version, topic: 'ä/ö', payload, properties, packetId: 513, ...flags })
       const chunk = Buffer.concat([Buffer.alloc(20, 'c'), packet, Buffer.alloc(20_000, 'c')])
@@ -55,29 +56,54 @@ t.test('a packet that came in is the mould, for its family', async () => {
       const payloadAt = 20 + packet.length - length
       const message = new Message({
         topic: 'ä/ö',
-        payload: chunk.subarray(payloadAt, payloadAt + length),
         ...(version === 5 && { properties: chunk.subarray(payloadAt - 2, payloadAt) }),
         qos: flags.qos,
         retain: flags.retain,
-        raw: { isNew: version === 5, buffer: chunk, start: 20, end: 20 + packet.length }
+        raw: { isNew: version === 5, buffer: chunk, start: 20, payloadAt, end: 20 + packet.length }
       })
+      if (isSeenBefore) assert.ok(message.payload.equals(payload))
       message.keep()
       assert.equal(message.raw, undefined)
       const expectedProperties = version === 5 ? properties : Buffer.alloc(0)
       const given: { frame: Buffer; copy: Buffer }[] = []
       for (const { version: asked, qos, retain, dup, packetId } of asks) {
+        const at = qos === 0 ? -1 : message.stampPacket(asked, qos, retain, dup, packetId)
+        stampedOnes += at < 0 ? 0 : 1
         const { frames } = message
-        const frame = qos === 0 ? frames.plain(asked, retain) : frames.numbered(asked, qos, retain, dup, packetId)
+        const other = () => (qos === 0 ? frames.plain(asked, retain) : frames.numbered(asked, qos, retain, dup, packetId))
+        const frame = at < 0 ? other() : message.buffer.subarray(at, message.end)
+        const tail = at < 0 ? frames.tail : undefined
         const fields = { version: asked, topic: 'ä/ö', payload, qos, dup: qos > 0 && dup, retain, packetId, properties: expectedProperties }
-        assert.ok(Buffer.concat([frame, frames.tail ?? Buffer.alloc(0)]).equals(encodePublish(fields)))
+        assert.ok(Buffer.concat([frame, tail ?? Buffer.alloc(0)]).equals(encodePublish(fields)))
         given.push({ frame, copy: Buffer.from(frame) })
       }
       for (const { frame, copy } of given) assert.ok(frame.equals(copy), 'a frame changed')
       assert.ok(message.payload.equals(payload))
+      assert.equal(message.payloadLength, length)
       assert.ok(message.properties.equals(expectedProperties))
       assert.ok(chunk.equals(before), 'the chunk changed')
     })
   )
+  t.ok(stampedOnes > 10, 'the packet itself was given')
+})
+
+t.test('the packet that came in is for the first receiver and for who is in step with it', async t => {
+  const chunk = encodePublish({ version: 4, topic: 'a', payload: Buffer.from('x'), qos: 1, retain: false, packetId: 9 })
+  const raw = { isNew: false, buffer: chunk, start: 0, payloadAt: chunk.length - 1, end: chunk.length }
+  const message = new Message({ topic: 'a', qos: 1, retain: false, raw })
+  t.equal(message.stampPacket(4, 1, false, false, 7), -1, 'not while it lies in memory of others')
+  message.keep()
+  t.equal(message.stampPacket(5, 1, false, false, 7), -1)
+  const first = message.stampPacket(4, 1, false, false, 7)
+  t.ok(first >= 0)
+  t.equal(message.stampPacket(3, 1, false, false, 7), first)
+  t.equal(message.stampPacket(4, 1, false, false, 8), -1)
+  t.equal(message.stampPacket(4, 1, false, true, 7), -1)
+  t.equal(message.stampPacket(4, 2, false, false, 7), -1)
+  t.equal(message.stampPacket(4, 1, true, false, 7), -1)
+  t.equal(message.buffer.readUInt16BE(message.payloadAt - 2), 7)
+  t.equal(message.frames.numbered(4, 1, false, false, 8).readUInt16BE(chunk.length - 3), 8)
+  t.equal(message.buffer.readUInt16BE(message.payloadAt - 2), 7, 'it may be on its way')
 })
 
 t.test('receivers in step share a frame; each family has its own', async t => {

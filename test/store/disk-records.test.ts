@@ -37,6 +37,7 @@ import {
   unseal
 } from '../../dist/store/disk-records.js'
 import { isTableWhole, salvageTable } from '../../dist/store/level-table.js'
+import { said } from '../helpers/kept.js'
 
 const number = fc.integer({ min: 1, max: 2 ** 48 - 1 })
 const packetId = fc.integer({ min: 0, max: 65_535 })
@@ -121,9 +122,9 @@ function check<T>(name: string, arbitrary: fc.Arbitrary<T>, isRight: (value: T) 
   t.test(name, async () => fc.assert(fc.property(arbitrary, isRight), { numRuns: 500 }))
 }
 
-check('messages', message, one => t.same(decodeMessage(opened(bodyKey(1), encodeMessage(bodyKey(1), one))), one))
+check('messages', message, one => t.same(said(decodeMessage(opened(bodyKey(1), encodeMessage(bodyKey(1), one)))), said(one)))
 
-check('sessions', session, one => t.same(decodeSession(opened(sessionKey(1), encodeSession(sessionKey(1), one))), one))
+check('sessions', session, one => t.same(said(decodeSession(opened(sessionKey(1), encodeSession(sessionKey(1), one)))), said(one)))
 
 check('subscriptions', fc.tuple(number, subscription), ([owner, one]) => {
   const key = filterKey(owner, one.filter, one.group)
@@ -136,13 +137,13 @@ check('entries, with their message or beside it', fc.tuple(number, entry, fc.opt
   const key = entryKey(owner, one.sequence)
   t.same([numberOf(key), sequenceOf(key), isEntryKey(key)], [owner, one.sequence, true])
   const { qos, retain, packetId, subscriptionIdentifier, message } = one
-  t.same(decodeEntry(opened(key, encodeEntry(key, one, body))), {
+  t.same(said(decodeEntry(opened(key, encodeEntry(key, one, body)))), {
     qos,
     retain,
     packetId,
     subscriptionIdentifier,
     payloadLength: message.payload.length,
-    content: body ?? message
+    content: body ?? said(message)
   })
   const state = stateKey(owner, one.sequence)
   t.equal(isEntryKey(state), false)

@@ -12,6 +12,7 @@ import { decodeJson, encodeJson, entryKey, metaKey, sequenceOf, unseal } from '.
 import { decodeProgress, decodeRun, Gathered, type Progress, Run, RunProgress } from '../../dist/store/disk-run.js'
 import { Level } from '../../dist/store/level.js'
 import { recordLog } from '../helpers/bare-broker.js'
+import { said } from '../helpers/kept.js'
 
 const qos = fc.constantFrom<0 | 1 | 2>(0, 1, 2)
 const message = fc
@@ -37,10 +38,12 @@ t.test('a run holds what was gathered, up to where it takes no more', async t =>
     t.ok(content && content.length <= 16_384 + 4000, 'no longer than so many, but for a single one')
     if (content === undefined || taken.length < 2) return
     t.same(
-      decodeRun(content),
-      taken.map(({ message, qos, retain, subscriptionIdentifier, packetId }) => {
-        return { qos, retain, subscriptionIdentifier, packetId, payloadLength: message.payload.length, content: message }
-      })
+      said(decodeRun(content)),
+      taken
+        .map(({ message, qos, retain, subscriptionIdentifier, packetId }) => {
+          return { qos, retain, subscriptionIdentifier, packetId, payloadLength: message.payload.length, content: message }
+        })
+        .map(said)
     )
   })
   fc.assert(check, { numRuns: 300 })

@@ -10,6 +10,7 @@ import { DiskStore } from '../../dist/store/disk.js'
 import { Level } from '../../dist/store/level.js'
 import { storeContract } from '../contract/store.js'
 import { type RecordedLog, recordLog } from '../helpers/bare-broker.js'
+import { said } from '../helpers/kept.js'
 import { turn } from '../helpers/session-bench.js'
 import { timeTurns } from '../helpers/turn-clock.js'
 import { until } from '../helpers/until.js'
@@ -433,9 +434,9 @@ t.test('everything, as changes that make it again elsewhere', async t => {
   const copy = await open(t, join(dir, 'copy.db'))
   await copy.store.commit(changes)
   const [here, there] = [await openCopy(t, store), await openCopy(t, copy.store)]
-  t.same(there.sessions, here.sessions)
-  t.same(there.retained, here.retained)
-  for (const clientId of ['a', 'b']) t.same(await there.store.page(clientId, 0, 10), await here.store.page(clientId, 0, 10))
+  t.same(said(there.sessions), said(here.sessions))
+  t.same(said(there.retained), said(here.retained))
+  for (const clientId of ['a', 'b']) t.same(said(await there.store.page(clientId, 0, 10)), said(await here.store.page(clientId, 0, 10)))
 })
 
 /** Of queues, as they lie there now. */
