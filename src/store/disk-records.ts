@@ -20,7 +20,7 @@ import { crc32 } from 'node:zlib'
 import { readCertificateFacts } from '../auth/identity.js'
 import { Message, type MessageSource } from '../message.js'
 import type { Qos } from '../protocol/packets.js'
-import { copyBytes } from '../protocol/writer.js'
+import { copyBytes, writeUint16, writeUint32 } from '../protocol/writer.js'
 import type { QueueEntry, SessionRecord, StoredWill, Subscription } from '../storage.js'
 import { joinSharedFilter, splitSharedFilter } from './shared-filter.js'
 
@@ -261,9 +261,9 @@ export function entryLength({ message }: QueueEntry, body: number | undefined): 
 export function writeEntry(into: Buffer, at: number, entry: QueueEntry, body: number | undefined): void {
   const { message, qos, retain, packetId, subscriptionIdentifier } = entry
   into[at] = qos | (retain ? retainBit : 0) | (body === undefined ? 0 : apartBit)
-  into.writeUInt16BE(packetId, at + 1)
-  into.writeUInt32BE(subscriptionIdentifier, at + 3)
-  into.writeUInt32BE(message.payloadLength, at + 7)
+  writeUint16(into, at + 1, packetId)
+  writeUint32(into, at + 3, subscriptionIdentifier)
+  writeUint32(into, at + 7, message.payloadLength)
   if (body === undefined) writeMessage(into, at + entryHead, message)
   else into.writeUIntBE(body, at + entryHead, numberLength)
 }
@@ -321,7 +321,7 @@ const listenerBit = 128
 function messageLength({ topic, payloadLength, properties, expiresAt, source }: Message): number {
   return (
     5 +
-    Buffer.byteLength(topic) +
+    topicBytes(topic).length +
     (properties.length > 0 ? 4 + properties.length : 0) +
     (expiresAt === Number.POSITIVE_INFINITY ? 0 : 8) +
     (source === undefined ? 0 : sourceRecord(source).bytes.length) +
@@ -338,19 +338,26 @@ function writeMessage(into: Buffer, start: number, message: Message): void {
     (properties.length > 0 ? propertiesBit : 0) |
     (expires ? expiryBit : 0) |
     (source === undefined ? 0 : sourceRecord(source).flags)
-  let at = writeText(into, start + 1, topic)
-  if (properties.length > 0) {
-    at = into.writeUInt32BE(properties.length, at)
-    into.set(properties, at)
-    at += properties.length
-  }
+  let at = writeField(into, start + 1, topicBytes(topic))
+  if (properties.length > 0) at = writeField(into, at, properties)
   if (expires) at = into.writeDoubleBE(expiresAt, at)
   if (source !== undefined) {
     const { bytes } = sourceRecord(source)
-    into.set(bytes, at)
+    copyBytes(bytes, 0, bytes.length, into, at)
     at += bytes.length
   }
   copyBytes(message.buffer, message.payloadAt, message.end, into, at)
+}
+
+let lastTopic = ''
+let lastTopicBytes: Buffer = Buffer.alloc(0)
+
+// Messages to one topic come several at a time, and are asked for it twice each.
+function topicBytes(topic: string): Buffer {
+  if (topic === lastTopic) return lastTopicBytes
+  lastTopic = topic
+  lastTopicBytes = Buffer.from(topic)
+  return lastTopicBytes
 }
 
 interface SourceRecord {
@@ -378,7 +385,7 @@ function encodeSource(source: MessageSource): SourceRecord {
   const texts = [clientId, username, door].filter(text => text !== undefined)
   const bytes = Buffer.alloc(texts.reduce((sum, text) => sum + 4 + Buffer.byteLength(text), 0))
   let at = 0
-  for (const text of texts) at = writeText(bytes, at, text)
+  for (const text of texts) at = writeField(bytes, at, Buffer.from(text))
   return { flags: sourceBit | (username === undefined ? 0 : usernameBit) | (door === undefined ? 0 : listenerBit), bytes }
 }
 
@@ -394,10 +401,10 @@ function readDoor(text: string): Pick<MessageSource, 'listener' | 'certificate'>
   return { ...(nul > 0 && { listener: text.slice(0, nul) }), ...(certificate && { certificate }) }
 }
 
-function writeText(into: Buffer, at: number, text: string): number {
-  const written = into.write(text, at + 4)
-  into.writeUInt32BE(written, at)
-  return at + 4 + written
+function writeField(into: Buffer, start: number, bytes: Buffer): number {
+  const at = writeUint32(into, start, bytes.length)
+  copyBytes(bytes, 0, bytes.length, into, at)
+  return at + bytes.length
 }
 
 /** Undefined: it is none. The payload is a part of `content`. */

@@ -2,6 +2,7 @@
 // messages then, and is told once that it may forget them. How far each has come stands in one more record, as long as some are done and some
 // aren't.
 
+import { writeUint16 } from '../protocol/writer.js'
 import type { QueueEntry } from '../storage.js'
 import { decodeEntry, type EntryRecord, entryLength, seal, sealLength, states, writeEntry } from './disk-records.js'
 
@@ -27,8 +28,8 @@ export class Run {
   readonly count: number
   /** What the store said of its progress when it was read. */
   readonly found: Buffer | undefined
-  /** All of it is done, and gone. */
-  isOver = false
+  /** Once an entry of it is not as it was written. */
+  progress: RunProgress | undefined = undefined
 
   constructor(last: number, count: number, found?: Buffer) {
     this.last = last
@@ -62,10 +63,11 @@ export class Gathered {
     value[sealLength] = runBit
     value.writeUInt16BE(entries.length, sealLength + 1)
     let at = sealLength + headLength
-    for (const [i, entry] of entries.entries()) {
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i]
       const length = this.#lengths[i] ?? 0
-      value.writeUInt16BE(length, at)
-      writeEntry(value, at + lengthLength, entry, undefined)
+      writeUint16(value, at, length)
+      if (entry !== undefined) writeEntry(value, at + lengthLength, entry, undefined)
       at += lengthLength + length
     }
     return seal(key, value)
@@ -79,8 +81,11 @@ export class RunProgress {
   left: number
   /** The store has a record of it. */
   isWritten: boolean
-  /** The commit that changed it last. */
+  /** All of it is done, and gone. */
+  isOver = false
+  /** The commit that changed it last, and the one that is about to. */
   commit = 0
+  plan = 0
   readonly #bytes: Buffer
 
   constructor(run: Run) {
@@ -97,7 +102,7 @@ export class RunProgress {
     if (this.#bytes[at] === done) return
     if (progress === 'done') this.left -= 1
     this.#bytes[at] = progress === 'done' ? done : states.indexOf(progress)
-    this.#bytes.writeUInt16BE(packetId, at + 1)
+    writeUint16(this.#bytes, at + 1, packetId)
   }
 
   encode(key: Buffer): Buffer {

@@ -64,9 +64,12 @@ class Plan {
   readonly emptied = new Set<Place>()
   /** Numbers of the sessions that end with it. */
   readonly ended: number[] = []
-  /** Where entries came, and their sequences. */
+  /** Where entries came, and the last of their sequences. */
   readonly grown: Place[] = []
   readonly sequences: number[] = []
+  /** Whose place was looked up last: entries of one queue come one behind the other. */
+  clientId: string | undefined
+  place: Place | undefined
 
   constructor(number: number) {
     this.number = number
@@ -479,6 +482,7 @@ export class DiskStore implements Store {
     const { operations, emptied, ended } = plan
     switch (change.kind) {
       case 'session': {
+        plan.clientId = undefined
         const place = this.#sessions.get(change.session.clientId) ?? this.#begin(change.session.clientId)
         const key = sessionKey(place.number)
         operations.put(key, encodeSession(key, change.session))
@@ -491,6 +495,7 @@ export class DiskStore implements Store {
         const place = this.#sessions.get(change.clientId)
         if (place === undefined) return
         this.#sessions.delete(change.clientId)
+        plan.clientId = undefined
         forget(place, plan)
         operations.delete(sessionKey(place.number))
         ended.push(place.number)
@@ -520,7 +525,7 @@ export class DiskStore implements Store {
       }
       case 'done': {
         const { clientId, sequence } = change.entry
-        const place = this.#sessions.get(clientId)
+        const place = this.#placeOf(clientId, plan)
         if (place === undefined || this.#hasProgressed(change.entry, 'done', place, plan)) return
         operations.delete(entryKey(place.number, sequence))
         if (this.#states.delete(change.entry)) operations.delete(stateKey(place.number, sequence))
@@ -558,7 +563,7 @@ export class DiskStore implements Store {
 
   #planEntry(entry: QueueEntry, isShared: boolean, plan: Plan): void {
     const { operations, gathered, grown, sequences, emptied } = plan
-    const place = this.#sessions.get(entry.clientId)
+    const place = this.#placeOf(entry.clientId, plan)
     if (place === undefined) return
     const body = this.#bodies.add(entry, isShared, operations)
     if (body === undefined && entry.state === 'queued') this.#gather(entry, place, plan)
@@ -567,12 +572,19 @@ export class DiskStore implements Store {
       this.#putEntry(entry, body, place, plan)
     }
     place.sequence = entry.sequence
-    grown.push(place)
-    sequences.push(entry.sequence)
+    if (grown.at(-1) !== place) grown.push(place)
+    sequences[grown.length - 1] = entry.sequence
     if (entry.packetId === 0) return
     place.packetId = entry.packetId
     // It says itself what is the last of its queue.
     emptied.delete(place)
+  }
+
+  #placeOf(clientId: string, plan: Plan): Place | undefined {
+    if (clientId === plan.clientId) return plan.place
+    plan.clientId = clientId
+    plan.place = this.#sessions.get(clientId)
+    return plan.place
   }
 
   #gather(entry: QueueEntry, place: Place, plan: Plan): void {
@@ -615,12 +627,11 @@ export class DiskStore implements Store {
     if (waiting !== undefined && entry.sequence >= waiting.sequence) this.#putGathered(place, plan)
     const { record: run, sequence, packetId } = entry
     if (!(run instanceof Run)) return false
-    if (run.isOver) return true
-    place.progress ??= new Map()
-    const progress = place.progress.get(run.last) ?? new RunProgress(run)
-    place.progress.set(run.last, progress)
+    const progress = run.progress ?? progressOf(run, place)
+    if (progress.isOver) return true
     progress.note(sequence, to, packetId)
-    plan.progressed.set(progress, place)
+    if (progress.plan !== plan.number) plan.progressed.set(progress, place)
+    progress.plan = plan.number
     if (progress.left === 0 && run.last === place.sequence) plan.emptied.add(place)
     return true
   }
@@ -639,7 +650,7 @@ export class DiskStore implements Store {
     operations.delete(entryKey(place.number, run.last))
     if (progress.isWritten) operations.delete(key)
     place.progress?.delete(run.last)
-    run.isOver = true
+    progress.isOver = true
   }
 
   #begin(clientId: string): Place {
@@ -734,6 +745,15 @@ export class DiskStore implements Store {
  */
 function isOfQueues({ kind }: Change): boolean {
   return kind === 'enqueue' || kind === 'done'
+}
+
+// A run that was read again is another object, of the same progress.
+function progressOf(run: Run, place: Place): RunProgress {
+  place.progress ??= new Map()
+  const progress = place.progress.get(run.last) ?? new RunProgress(run)
+  place.progress.set(run.last, progress)
+  run.progress = progress
+  return progress
 }
 
 /** Nothing of a session that ended is to be written any more. */
