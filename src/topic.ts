@@ -2,7 +2,7 @@
 // (the decoder's work); comparing code units is then the same as comparing bytes. Nothing here allocates.
 
 /** Mosquitto's limit on the number of `/`, for names and filters. */
-const maxSlashes = 200
+export const maxSlashes = 200
 const maxBytes = 65_535
 
 const nul = 0x00

@@ -27,7 +27,7 @@ import {
   type Will
 } from './packets.js'
 import { type PropertiesWrong, places, readProperties, Values } from './properties.js'
-import { Reader, textKind, textOf, uint16At } from './reader.js'
+import { Reader, textOf, topicKind, uint16At } from './reader.js'
 import { reasonCodes, returnCodes } from './reason-codes.js'
 
 /** A CONNECT with a longer body is not read: set `limit` of the framing to one more until it has come. */
@@ -38,7 +38,6 @@ const longestAcknowledgement = 10_000
 
 const filtersOfAStep = 256
 
-const maxSlashes = 200
 const none = Buffer.alloc(0)
 
 const malformed = fault(reasonCodes.malformedPacket, 'malformed packet')
@@ -117,6 +116,10 @@ export function decodePacket(version: Version, frame: Frame, previousTopic = '')
 
 // --- PUBLISH ---
 
+// Used again and again: nothing of a packet is left in them but its chunk, up to the next one.
+const publishReader = new Reader(none, 0, 0)
+const publishValues = new Values()
+
 /** `previousTopic`: a topic that this function gave; an equal one is the same string again, unchecked. */
 export function decodePublish(version: Version, frame: Frame, previousTopic = ''): Publish | Fault {
   const { head, buffer, start, end } = frame
@@ -164,8 +167,10 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
     }
   }
 
-  const reader = new Reader(buffer, at, end)
-  const values = new Values()
+  const reader = publishReader
+  const values = publishValues
+  reader.reset(buffer, at, end)
+  values.reset()
   const wrong = readProperties(reader, places.publish, values)
   if (wrong !== undefined) return faultOf(wrong)
   // A topic that may not be is Mosquitto's last check; without a topic there must be an alias.
@@ -204,22 +209,9 @@ function isEqual(text: string, buffer: Buffer, start: number, end: number): bool
 
 // '' is given as it is: with MQTT 5 an alias may stand for it. Undefined: no text; null: text that is no topic name.
 function readTopic(buffer: Buffer, start: number, end: number): string | undefined | null {
-  let slashes = 0
-  let isName = true
-  for (let at = start; at < end; at++) {
-    const byte = buffer[at] ?? 0
-    if (byte < 0x20 || byte > 0x7e) return readUnicodeTopic(buffer, start, end)
-    if (byte === 0x2f) slashes++
-    else if (byte === 0x2b || byte === 0x23) isName = false
-  }
-  return isName && slashes <= maxSlashes ? buffer.toString('latin1', start, end) : null
-}
-
-function readUnicodeTopic(buffer: Buffer, start: number, end: number): string | undefined | null {
-  const kind = textKind(buffer, start, end)
+  const kind = topicKind(buffer, start, end)
   if (kind === 'wrong') return undefined
-  const topic = textOf(kind, buffer, start, end)
-  return isTopicName(topic) ? topic : null
+  return kind === 'none' ? null : textOf(kind, buffer, start, end)
 }
 
 // --- the other packets ---

@@ -108,6 +108,13 @@ export class Values {
   end = 0
   /** Those that go on to receivers, in their order. */
   forwarded: Buffer = none
+
+  /** As new, for a PUBLISH: the others are of other packets. */
+  reset(): void {
+    this.messageExpiryInterval = -1
+    this.topicAlias = -1
+    this.forwarded = none
+  }
 }
 
 const none = Buffer.alloc(0)
@@ -123,11 +130,18 @@ export function readProperties(reader: Reader, place: Place, values: Values): Pr
   const length = reader.varint()
   if (reader.wrong !== undefined) return reader.wrong
   if (length > reader.left) return 'malformed'
-  const list = new Reader(reader.buffer, reader.at, reader.at + length)
-  values.start = list.at
-  values.end = list.end
-  reader.at = list.end
+  const { end } = reader
+  values.start = reader.at
+  values.end = reader.at + length
+  reader.end = values.end
+  const wrong = readList(reader, place, values)
+  reader.at = values.end
+  reader.end = end
+  return wrong
+}
 
+// Up to the end of the reader.
+function readList(list: Reader, place: Place, values: Values): PropertiesWrong | undefined {
   let wrong: PropertiesWrong | undefined
   // Two sets of bits: identifiers below 0x20 and the others.
   let seenLow = 0
@@ -197,7 +211,7 @@ function readValue(list: Reader, property: NamedProperty, values: Values): boole
       values.subscriptionIdentifier = list.varint()
       return true
     case 'string':
-      if (property.id === 0x08) return isTopicName(list.string())
+      if (property.id === 0x08) return list.skipTopicName()
       if (property.id === 0x15) values.authenticationMethod = list.string()
       else list.skip(true)
       return true

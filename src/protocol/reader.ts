@@ -1,21 +1,31 @@
 // Reads the fields of one packet, strictly. Nothing throws: the first field that is wrong sets `wrong`, and from then on every field is
 // empty, so that whoever reads asks once at the end of a step.
 
+import { isTopicName, maxSlashes } from '../topic.js'
+
 const none = Buffer.alloc(0)
 
 /** `malformed`: cut off, or a length that is wrong. `utf8`: text that MQTT or Mosquitto does not allow. */
 export type Wrong = 'malformed' | 'utf8'
 
 export class Reader {
-  readonly buffer: Buffer
+  buffer: Buffer
   at: number
-  readonly end: number
+  end: number
   wrong: Wrong | undefined
 
   constructor(buffer: Buffer, start: number, end: number) {
     this.buffer = buffer
     this.at = start
     this.end = end
+  }
+
+  /** Reads from there, as a new one would. */
+  reset(buffer: Buffer, start: number, end: number): void {
+    this.buffer = buffer
+    this.at = start
+    this.end = end
+    this.wrong = undefined
   }
 
   get left(): number {
@@ -80,6 +90,16 @@ export class Reader {
     this.at += length
   }
 
+  /** Goes past a string. Is it the name of a topic? */
+  skipTopicName(): boolean {
+    const length = this.uint16()
+    if (length === 0 || !this.#has(length)) return false
+    const kind = topicKind(this.buffer, this.at, this.at + length)
+    if (kind === 'wrong') this.#fail('utf8')
+    this.at += length
+    return kind !== 'none'
+  }
+
   #has(bytes: number): boolean {
     if (this.wrong !== undefined) return false
     if (this.at + bytes <= this.end) return true
@@ -113,6 +133,22 @@ export function textKind(buffer: Buffer, start: number, end: number): TextKind {
     if (byte < 0x20 || byte > 0x7e) return byte > 0x7f && isText(buffer, at, end) ? 'unicode' : 'wrong'
   }
   return 'ascii'
+}
+
+/** The same of a topic name, without a string where all of it is ASCII. `none`: it is text, but no name. An empty one may be one. */
+export function topicKind(buffer: Buffer, start: number, end: number): TextKind | 'none' {
+  let slashes = 0
+  let isName = true
+  for (let at = start; at < end; at++) {
+    const byte = buffer[at] ?? 0
+    if (byte < 0x20 || byte > 0x7e) {
+      const kind = textKind(buffer, start, end)
+      return kind === 'wrong' || isTopicName(textOf(kind, buffer, start, end)) ? kind : 'none'
+    }
+    if (byte === 0x2f) slashes++
+    else if (byte === 0x2b || byte === 0x23) isName = false
+  }
+  return isName && slashes <= maxSlashes ? 'ascii' : 'none'
 }
 
 /** The same of text that did not come in bytes: a receiver may close its connection on any other [MQTT-1.5.4]. */
