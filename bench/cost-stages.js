@@ -227,7 +227,8 @@ function sender(version, send) {
   const came = qos => {
     const buffer = camePackets[qos]
     const payloadAt = buffer.length - payload.length
-    return new Message({ topic, qos, retain: false, raw: { isNew: version === 5, buffer, start: 0, payloadAt, end: buffer.length } })
+    const raw = { isNew: version === 5, buffer, start: 0, propertiesAt: payloadAt, payloadAt, end: buffer.length }
+    return new Message({ topic, qos, retain: false, raw })
   }
   const plain = () => new Message({ topic, payload, qos: 0, retain: false })
   const rich = () => new Message({ topic, payload, qos: 0, retain: false, properties })

@@ -22,7 +22,8 @@ export interface RawPublish {
   readonly isNew: boolean
   readonly buffer: Buffer
   readonly start: number
-  /** Up to `end`. */
+  /** MQTT 5 properties without their length, up to the payload, which goes up to `end`. */
+  readonly propertiesAt: number
   readonly payloadAt: number
   readonly end: number
 }
@@ -31,6 +32,8 @@ export type MessageFields = CommonFields & (OfPayload | OfPacket)
 
 interface OfPayload {
   readonly payload: Buffer
+  /** MQTT 5 properties that go on to receivers, encoded, without their length and without the message expiry interval. */
+  readonly properties?: Buffer
   readonly raw?: undefined
 }
 
@@ -38,6 +41,7 @@ interface OfPacket {
   /** The packet that it came in, where nothing but its first byte and its identifier would differ for receivers. */
   readonly raw: RawPublish
   readonly payload?: undefined
+  readonly properties?: undefined
 }
 
 interface CommonFields {
@@ -45,8 +49,6 @@ interface CommonFields {
   readonly qos: Qos
   /** As published; whether a receiver is told depends on its subscription. */
   readonly retain: boolean
-  /** MQTT 5 properties that go on to receivers, encoded, without their length and without the message expiry interval. */
-  readonly properties?: Buffer
   /** Milliseconds since 1970; absent: never. */
   readonly expiresAt?: number
   /** Absent: the broker itself. */
@@ -65,15 +67,17 @@ export class Message {
   /** Milliseconds since 1970; Infinity: never. */
   readonly expiresAt: number
   readonly source: MessageSource | undefined
-  properties: Buffer
   /** In memory that others use: nobody has it any more once the message is kept. */
   raw: RawPublish | undefined
   /** Where it lies; only `keep` gives it another place. */
   buffer: Buffer
+  /** In `buffer`, up to `payloadAt`, where they are not apart from it. */
+  propertiesAt: number
   /** In `buffer`, up to `end`. */
   payloadAt: number
   end: number
-  /** Made when first asked for: most messages are passed on without it. */
+  /** Made when first asked for: most messages are passed on without them. */
+  #properties: Buffer | undefined
   #payload: Buffer | undefined
   #frames: Frames | undefined
   /** Where the packet that it came in is kept, in `buffer` up to `end`. */
@@ -82,18 +86,24 @@ export class Message {
   #isSent = false
   #isKept = false
 
-  constructor({ topic, payload, qos, retain, properties = none, expiresAt = Number.POSITIVE_INFINITY, source, raw }: MessageFields) {
+  constructor({ topic, payload, qos, retain, properties, expiresAt = Number.POSITIVE_INFINITY, source, raw }: MessageFields) {
     this.topic = topic
     this.qos = qos
     this.retain = retain
-    this.properties = properties
     this.expiresAt = expiresAt
     this.source = source
     this.raw = raw
+    this.#properties = properties
     this.#payload = payload
     this.buffer = raw?.buffer ?? payload ?? none
+    this.propertiesAt = raw?.propertiesAt ?? 0
     this.payloadAt = raw?.payloadAt ?? 0
     this.end = raw?.end ?? this.buffer.length
+  }
+
+  get properties(): Buffer {
+    this.#properties ??= this.propertiesAt === this.payloadAt ? none : this.buffer.subarray(this.propertiesAt, this.payloadAt)
+    return this.#properties
   }
 
   get payload(): Buffer {
@@ -138,6 +148,7 @@ export class Message {
       this.#keepPacket(raw)
       return
     }
+    this.#properties = own(this.properties)
     const payload = own(this.payload)
     if (payload !== this.payload) {
       this.#payload = payload
@@ -145,20 +156,19 @@ export class Message {
       this.payloadAt = 0
       this.end = payload.length
     }
-    this.properties = own(this.properties)
   }
 
   // The one copy is the first receiver's packet, and the mould of the others.
   #keepPacket({ isNew, buffer, start, end }: RawPublish): void {
     const at = kept.copy(buffer, start, end)
     this.buffer = kept.buffer
+    this.propertiesAt += at - start
     this.payloadAt += at - start
     this.end += at - start
+    this.#properties = undefined
     this.#payload = undefined
     this.#packetAt = at
     this.#isNew = isNew
-    const { length } = this.properties
-    if (length > 0) this.properties = this.buffer.subarray(this.payloadAt - length, this.payloadAt)
   }
 
   hasExpired(now: number): boolean {

@@ -159,10 +159,11 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
       topic,
       buffer,
       start: frame.frameStart,
+      propertiesAt: at,
       payloadAt: at,
       end,
       isNew: version === 5,
-      properties: none,
+      properties: undefined,
       forwardable
     }
   }
@@ -175,7 +176,7 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
   if (wrong !== undefined) return faultOf(wrong)
   // A topic that may not be is Mosquitto's last check; without a topic there must be an alias.
   if (topic === null || (topic === '' && values.topicAlias < 0)) return malformed
-  const { messageExpiryInterval, topicAlias, forwarded } = values
+  const { messageExpiryInterval, topicAlias, picked } = values
   forwardable &&= messageExpiryInterval < 0 && topicAlias < 0
   return {
     type: packetTypes.publish,
@@ -186,10 +187,11 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
     topic,
     buffer,
     start: frame.frameStart,
-    payloadAt: reader.at,
+    propertiesAt: values.start,
+    payloadAt: values.end,
     end,
     isNew: true,
-    properties: forwarded,
+    properties: picked,
     forwardable,
     ...(messageExpiryInterval >= 0 && { messageExpiryInterval }),
     ...(topicAlias >= 0 && { topicAlias })
@@ -558,7 +560,7 @@ function decodeWill(version: Version, reader: Reader, qos: Qos, retain: boolean,
   if (reader.wrong === undefined && !isTopicName(topic)) return topicFault
   const payload = reader.binary()
   if (reader.wrong !== undefined) return version === 5 ? connectFaultOf(reader.wrong) : silent
-  const { willDelayInterval, messageExpiryInterval, forwarded } = values
+  const { willDelayInterval, messageExpiryInterval } = values
   return {
     topic,
     payload,
@@ -566,7 +568,7 @@ function decodeWill(version: Version, reader: Reader, qos: Qos, retain: boolean,
     retain,
     delayInterval: Math.max(willDelayInterval, 0),
     ...(messageExpiryInterval >= 0 && { messageExpiryInterval }),
-    properties: forwarded
+    properties: values.picked ?? reader.buffer.subarray(values.start, values.end)
   }
 }
 

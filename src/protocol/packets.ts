@@ -84,16 +84,17 @@ export interface Publish {
   readonly buffer: Buffer
   /** In `buffer`: the packet, from its first byte on. */
   readonly start: number
-  /** And its payload, which is the end of it; see `payloadOf`. */
+  /** And its payload, which is the end of it, behind the properties; see `payloadOf` and `propertiesOf`. */
+  readonly propertiesAt: number
   readonly payloadAt: number
   readonly end: number
   /** MQTT 5. */
   readonly isNew: boolean
   /**
    * The MQTT 5 properties that go on to receivers, as bytes in the order they came, without their length: everything but topic alias and
-   * message expiry interval. A slice of the chunk where they lie together.
+   * message expiry interval. Undefined: those are all that there are.
    */
-  readonly properties: Buffer
+  readonly properties: Buffer | undefined
   /** Seconds. */
   readonly messageExpiryInterval?: number
   readonly topicAlias?: number
@@ -102,6 +103,18 @@ export interface Publish {
    * packet identifier.
    */
   readonly forwardable: boolean
+}
+
+const none = Buffer.alloc(0)
+
+/** Those that go on to receivers; a slice of the chunk where they lie together. */
+export function propertiesOf({
+  properties,
+  buffer,
+  propertiesAt,
+  payloadAt
+}: Pick<Publish, 'properties' | 'buffer' | 'propertiesAt' | 'payloadAt'>): Buffer {
+  return properties ?? (propertiesAt === payloadAt ? none : buffer.subarray(propertiesAt, payloadAt))
 }
 
 /** A slice of the chunk it came in. */

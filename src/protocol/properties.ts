@@ -106,18 +106,16 @@ export class Values {
   /** Where all of them lie. */
   start = 0
   end = 0
-  /** Those that go on to receivers, in their order. */
-  forwarded: Buffer = none
+  /** Those that go on to receivers, in their order; undefined: they are all there are. */
+  picked: Buffer | undefined
 
   /** As new, for a PUBLISH: the others are of other packets. */
   reset(): void {
     this.messageExpiryInterval = -1
     this.topicAlias = -1
-    this.forwarded = none
+    this.picked = undefined
   }
 }
-
-const none = Buffer.alloc(0)
 
 /** `disallowed`: also a value out of range. */
 export type PropertiesWrong = Wrong | 'disallowed' | 'duplicate'
@@ -173,9 +171,9 @@ function readList(list: Reader, place: Place, values: Values): PropertiesWrong |
       runEnd = list.at
     }
   }
-  if (wrong === undefined && runEnd > runStart) {
+  if (wrong === undefined && (runs !== undefined || runStart > values.start || runEnd < values.end)) {
     const last = list.buffer.subarray(runStart, runEnd)
-    values.forwarded = runs === undefined ? last : Buffer.concat([...runs, last])
+    values.picked = runs === undefined ? last : Buffer.concat([...runs, last])
   }
   return wrong
 }

@@ -110,9 +110,9 @@ export interface DeniedPublish extends Pick<Publish, 'dup' | 'qos' | 'retain' | 
 }
 
 /** A PUBLISH with everything that a hook may change. */
-export interface PublishRequest
-  extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'topic' | 'properties' | 'messageExpiryInterval'> {
+export interface PublishRequest extends Pick<Publish, 'dup' | 'qos' | 'retain' | 'packetId' | 'topic' | 'messageExpiryInterval'> {
   readonly payload: Buffer
+  readonly properties: Buffer
 }
 
 /** An embedder's hooks, asked beside our policy and never around it; undefined: there is none, which is the fast way. */

@@ -7,8 +7,9 @@ import type { Flusher } from './flusher.js'
 
 /** Bytes of one write. */
 const writeSize = 65_536
-/** From this average size on pieces are not joined. */
+/** From this average size on pieces are not joined, unless one TLS record holds them all: Node would join them, and it takes it longer. */
 const largePiece = 1024
+const recordSize = 16_384
 /** As much may gather for a receiver that keeps up, before the limit on messages counts: a burst within one turn is no slow receiver. */
 const burst = 1_048_576
 /** What had room for more pieces than these gives it back. */
@@ -134,7 +135,7 @@ export class Outbox {
     this.#writing = true
     try {
       if (this.#count === 1 && this.#bytes <= writeSize) this.#writeOne()
-      else if (this.#bytes <= writeSize && this.#bytes < this.#count * largePiece) this.#writeJoined()
+      else if (this.#bytes <= writeSize && isJoined(this.#bytes, this.#count)) this.#writeJoined()
       else this.#write(this.#take())
     } catch (error) {
       // A stream of an embedder's that throws instead of failing: it alone ends.
@@ -198,7 +199,7 @@ export class Outbox {
     const bytes = lengthOf(pieces)
     if (pieces.length < 2) {
       this.#stream.write(first ?? '', this.#written)
-    } else if (bytes < pieces.length * largePiece) {
+    } else if (isJoined(bytes, pieces.length)) {
       this.#stream.write(this.#flusher.join(pieces, pieces.length, bytes), this.#written)
     } else {
       this.#stream.cork()
@@ -274,6 +275,8 @@ export class Outbox {
     this.#bytes = 0
   }
 }
+
+const isJoined = (bytes: number, pieces: number): boolean => bytes <= recordSize || bytes < pieces * largePiece
 
 function lengthOf(pieces: readonly Buffer[]): number {
   let bytes = 0

@@ -2,7 +2,7 @@
 
 import { Message, type RawPublish } from '../message.js'
 import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
-import { type Publish, packetTypes, payloadOf, type Qos } from '../protocol/packets.js'
+import { type Publish, packetTypes, payloadOf, propertiesOf, type Qos } from '../protocol/packets.js'
 import { encodeProperties } from '../protocol/properties.js'
 import { reasonCodes } from '../protocol/reason-codes.js'
 import { isControlTopic, isTopicName } from '../topic.js'
@@ -20,7 +20,7 @@ const longestReason = 1000
 /** A PUBLISH as its client sent it, or as a hook left it. */
 type Incoming = Pick<
   Publish,
-  'dup' | 'qos' | 'retain' | 'packetId' | 'properties' | 'messageExpiryInterval' | 'buffer' | 'payloadAt' | 'end'
+  'dup' | 'qos' | 'retain' | 'packetId' | 'properties' | 'messageExpiryInterval' | 'buffer' | 'propertiesAt' | 'payloadAt' | 'end'
 >
 
 export function handlePublish(connection: Connection, packet: Publish): void {
@@ -65,9 +65,10 @@ export function handlePublish(connection: Connection, packet: Publish): void {
     accept(connection, session, packet, topic, packet.forwardable && mountPoint === undefined ? packet : undefined)
     return
   }
-  const { dup, packetId, properties, messageExpiryInterval } = packet
+  const { dup, packetId, messageExpiryInterval } = packet
   const expiry = messageExpiryInterval !== undefined && { messageExpiryInterval }
-  askHook(connection, session, { dup, qos, retain, packetId, topic, payload: payloadOf(packet), properties, ...expiry }, authorizePublish)
+  const content = { payload: payloadOf(packet), properties: propertiesOf(packet) }
+  askHook(connection, session, { dup, qos, retain, packetId, topic, ...content, ...expiry }, authorizePublish)
 }
 
 /** PUBREL: the message goes to everybody now [MQTT-4.3.3-2], as Mosquitto does it. */
@@ -111,7 +112,8 @@ function askHook(
     connection.goOn(() => {
       if (error === null) {
         const { topic, payload, ...rest } = edited
-        accept(connection, session, { ...rest, buffer: payload, payloadAt: 0, end: payload.length }, topic, undefined, request.qos)
+        const place = { buffer: payload, propertiesAt: 0, payloadAt: 0, end: payload.length }
+        accept(connection, session, { ...rest, ...place }, topic, undefined, request.qos)
         return
       }
       connection.host.events.clientError(connection, error)
@@ -272,15 +274,15 @@ function published(connection: Connection, message: Message): void {
 }
 
 function messageOf({ source }: Connection, packet: Incoming, topic: string, raw: RawPublish | undefined): Message {
-  const { qos, retain, properties, messageExpiryInterval } = packet
+  const { qos, retain, messageExpiryInterval } = packet
   // Where the packet itself goes on, it says no time after which it must not.
-  if (raw !== undefined) return new Message({ topic, qos, retain, properties, source, raw })
+  if (raw !== undefined) return new Message({ topic, qos, retain, source, raw })
   return new Message({
     topic,
     payload: payloadOf(packet),
     qos,
     retain,
-    properties,
+    properties: propertiesOf(packet),
     source,
     ...(messageExpiryInterval !== undefined && messageExpiryInterval > 0 && { expiresAt: Date.now() + messageExpiryInterval * 1000 })
   })

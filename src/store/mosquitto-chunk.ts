@@ -389,7 +389,7 @@ class Fields {
     const reader = new Reader(this.#body, this.#at, this.#body.length)
     const values = new Values()
     if (readProperties(reader, places.publish, values) !== undefined || reader.left > 0) this.isWrong = true
-    return values.forwarded
+    return values.picked ?? this.#body.subarray(values.start, values.end)
   }
 
   /** The same, of one receiver. */

@@ -56,10 +56,16 @@ t.test('a packet that came in is the first one that goes out, and the mould, for
       const payloadAt = 20 + packet.length - length
       const message = new Message({
         topic: 'ä/ö',
-        ...(version === 5 && { properties: chunk.subarray(payloadAt - 2, payloadAt) }),
         qos: flags.qos,
         retain: flags.retain,
-        raw: { isNew: version === 5, buffer: chunk, start: 20, payloadAt, end: 20 + packet.length }
+        raw: {
+          isNew: version === 5,
+          buffer: chunk,
+          start: 20,
+          propertiesAt: payloadAt - (version === 5 ? 2 : 0),
+          payloadAt,
+          end: 20 + packet.length
+        }
       })
       if (isSeenBefore) assert.ok(message.payload.equals(payload))
       message.keep()
@@ -89,7 +95,7 @@ t.test('a packet that came in is the first one that goes out, and the mould, for
 
 t.test('the packet that came in is for the first receiver and for who is in step with it', async t => {
   const chunk = encodePublish({ version: 4, topic: 'a', payload: Buffer.from('x'), qos: 1, retain: false, packetId: 9 })
-  const raw = { isNew: false, buffer: chunk, start: 0, payloadAt: chunk.length - 1, end: chunk.length }
+  const raw = { isNew: false, buffer: chunk, start: 0, propertiesAt: chunk.length - 1, payloadAt: chunk.length - 1, end: chunk.length }
   const message = new Message({ topic: 'a', qos: 1, retain: false, raw })
   t.equal(message.stampPacket(4, 1, false, false, 7), -1, 'not while it lies in memory of others')
   message.keep()
