@@ -10,6 +10,7 @@ import type { Message } from '../message.js'
 import { neverExpires, type Qos, type Version } from '../protocol/packets.js'
 import type { QueueEntry, SessionRecord, Store, StoredSession, StoredWill, Subscription } from '../storage.js'
 import { Deque } from './deque.js'
+import { Entry } from './entry.js'
 import { Inflight } from './inflight.js'
 import type { EntryTaker, Ledger } from './ledger.js'
 import type { Turns } from './turns.js'
@@ -235,17 +236,7 @@ export class Session implements EntryTaker {
     this.#queued += 1
     this.#queuedBytes += message.payloadLength
     this.#lastSequence += 1
-    return {
-      clientId: this.clientId,
-      sequence: this.#lastSequence,
-      message,
-      qos,
-      retain,
-      subscriptionIdentifier,
-      packetId,
-      state: 'queued',
-      record: undefined
-    }
+    return new Entry(this.clientId, this.#lastSequence, message, qos, retain, subscriptionIdentifier, packetId)
   }
 
   /** The entry is durable, or need not be: it is sent when its turn comes. */
