@@ -149,26 +149,53 @@ export class Message {
       return
     }
     this.#properties = own(this.properties)
-    const payload = own(this.payload)
-    if (payload !== this.payload) {
-      this.#payload = payload
-      this.buffer = payload
-      this.payloadAt = 0
-      this.end = payload.length
-    }
+    this.#place(own(this.payload))
   }
 
   // The one copy is the first receiver's packet, and the mould of the others.
   #keepPacket({ isNew, buffer, start, end }: RawPublish): void {
     const at = kept.copy(buffer, start, end)
-    this.buffer = kept.buffer
-    this.propertiesAt += at - start
-    this.payloadAt += at - start
-    this.end += at - start
-    this.#properties = undefined
-    this.#payload = undefined
     this.#packetAt = at
     this.#isNew = isNew
+    this.#shift(kept.buffer, at - start)
+  }
+
+  /**
+   * It is about to stay for as long as nobody knows: it gets memory that nothing else would stay in. Behind `keep`, or instead of it, which
+   * is quicker and packs what comes together.
+   */
+  settle(): void {
+    this.#isKept = true
+    this.raw = undefined
+    if (this.#packetAt < 0) {
+      this.#properties = alone(this.properties)
+      this.#place(alone(this.payload))
+      return
+    }
+    const { buffer } = this
+    if (!isPart(this.end - this.#packetAt, buffer)) return
+    const copy = alone(buffer.subarray(this.#packetAt, this.end))
+    // Its frames may have been made from what is left behind.
+    this.#frames = undefined
+    this.#shift(copy, -this.#packetAt)
+    this.#packetAt = 0
+  }
+
+  #place(payload: Buffer): void {
+    if (payload === this.payload) return
+    this.#payload = payload
+    this.buffer = payload
+    this.payloadAt = 0
+    this.end = payload.length
+  }
+
+  #shift(buffer: Buffer, by: number): void {
+    this.buffer = buffer
+    this.propertiesAt += by
+    this.payloadAt += by
+    this.end += by
+    this.#properties = undefined
+    this.#payload = undefined
   }
 
   hasExpired(now: number): boolean {
@@ -181,6 +208,17 @@ export class Message {
   }
 }
 
+const isPart = (length: number, { buffer }: Buffer): boolean => length * 2 < buffer.byteLength
+
+// In memory that others lie in too, as long as that is no more than an outbox takes for small.
 function own(bytes: Buffer): Buffer {
-  return bytes.length * 2 < bytes.buffer.byteLength && bytes.buffer.byteLength > Buffer.poolSize ? Buffer.from(bytes) : bytes
+  return isPart(bytes.length, bytes) && bytes.buffer.byteLength > Buffer.poolSize ? Buffer.from(bytes) : bytes
+}
+
+// In memory of which it is all, or half.
+function alone(bytes: Buffer): Buffer {
+  if (!isPart(bytes.length, bytes)) return bytes
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  copy.set(bytes)
+  return copy
 }

@@ -367,11 +367,12 @@ export class Exchange {
   // In memory of its own, and with the end that the configuration gives it.
   #keptForm(message: Message): Message {
     const { retainExpiryInterval } = this.#host.delivery
-    message.keep()
     const { topic, payload, qos, retain, properties, source } = message
     const limit = retainExpiryInterval > 0 ? Date.now() + retainExpiryInterval * 1000 : Number.POSITIVE_INFINITY
     const expiresAt = Math.min(message.expiresAt, limit)
-    return new Message({ topic, payload, qos, retain, properties, expiresAt, ...(source && { source }) })
+    const kept = new Message({ topic, payload, qos, retain, properties, expiresAt, ...(source && { source }) })
+    kept.settle()
+    return kept
   }
 
   // What goes wrong for one receiver is its own matter: the others get the message, and it is stored for those that are away.

@@ -268,7 +268,10 @@ const names = { 4: 'PUBACK', 5: 'PUBREC', 7: 'PUBCOMP' } as const
 function published(connection: Connection, message: Message): void {
   connection.host.routed(message, connection)
   const { published: ask } = connection.host.hooks
-  if (ask === undefined) return
+  if (ask !== undefined) tellHook(connection, message, ask)
+}
+
+function tellHook(connection: Connection, message: Message, ask: NonNullable<Connection['host']['hooks']['published']>): void {
   connection.hold()
   ask(message, connection, () => connection.release())
 }

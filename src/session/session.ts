@@ -230,7 +230,9 @@ export class Session implements EntryTaker {
       this.#drop()
       return undefined
     }
-    message.keep()
+    // With a store that is this memory it may lie here for days.
+    if (this.connection === undefined && this.#host.store.isDurableAtOnce) message.settle()
+    else message.keep()
     this.#noticePolicy()
     const packetId = qos === 0 || this.pending >= manyIds ? 0 : this.#nextPacketId()
     this.#queued += 1

@@ -3,6 +3,7 @@
 import t from 'tap'
 import { Exchange, type ExchangeHost } from '../../dist/broker/exchange.js'
 import { Message } from '../../dist/message.js'
+import { encodePublish } from '../../dist/protocol/encode.js'
 import { neverExpires } from '../../dist/protocol/packets.js'
 import { Ledger } from '../../dist/session/ledger.js'
 import { sessionEnd } from '../../dist/session/session.js'
@@ -87,4 +88,26 @@ t.test('a retained message whose time is over is removed from the store too', as
   t.same(changes, [])
   for (const _ of exchange.expireRetained(Date.now() + 61_000));
   t.same(changes, [{ kind: 'retain', topic: 't' }])
+})
+
+t.test('a retained message does not keep what came with it', async t => {
+  const { exchange, changes } = exchangeWith(() => 0)
+  const chunk = Buffer.concat([
+    encodePublish({ version: 4, topic: 't', payload: Buffer.from('state'), qos: 1, retain: true, packetId: 1 }),
+    Buffer.alloc(100_000)
+  ])
+  const end = chunk.length - 100_000
+  for (const isKept of [false, true]) {
+    const raw = { isNew: false, buffer: chunk, start: 0, propertiesAt: end - 5, payloadAt: end - 5, end }
+    const message = new Message({ topic: 't', qos: 1, retain: true, raw })
+    if (isKept) message.keep()
+    exchange.route(message)
+    const [retained] = [...exchange.retained.walk('#')]
+    t.equal(retained?.payload.toString(), 'state')
+    t.equal(retained?.payload.buffer.byteLength, 5)
+    t.same(
+      changes.splice(0).map(change => change.kind === 'retain' && change.message),
+      [retained]
+    )
+  }
 })

@@ -145,6 +145,40 @@ t.test('a message that stays keeps its own bytes, not the chunk they came in', a
   t.equal(pooled.payload, payload)
 })
 
+t.test('a message that stays for long lies alone, whatever was made of it before', async t => {
+  const payload = Buffer.from('x'.repeat(40))
+  const properties = Buffer.of(0x01, 1)
+  const chunk = Buffer.concat([
+    encodePublish({ version: 5, topic: 'a', payload, properties, qos: 1, retain: false, packetId: 9 }),
+    Buffer.alloc(9000)
+  ])
+  const end = chunk.length - 9000
+  const raw = { isNew: true, buffer: chunk, start: 0, propertiesAt: end - 42, payloadAt: end - 40, end }
+  const isAlone = (message: Message) => [message.payload, message.properties].every(({ buffer }) => buffer.byteLength < 100)
+  for (const before of ['nothing', 'kept', 'sent', 'framed'] as const) {
+    const message = new Message({ topic: 'a', qos: 1, retain: false, raw })
+    if (before !== 'nothing') message.keep()
+    const first = before === 'sent' || before === 'framed' ? message.stampPacket(5, 1, false, false, 7) : -1
+    const [sent, copy] = [message.buffer, Buffer.from(message.buffer)]
+    if (before === 'framed') message.frames.numbered(5, 1, false, false, 8)
+    message.settle()
+    t.ok(isAlone(message), before)
+    t.same([message.payload, message.properties, message.raw], [payload, properties, undefined], before)
+    t.equal(message.payloadLength, 40)
+    t.equal(message.frames.numbered(5, 1, false, false, 700).readUInt16BE(5), 700, before)
+    t.ok(message.frames.numbered(5, 1, false, false, 700).subarray(-40).equals(payload))
+    if (first >= 0) t.ok(sent.equals(copy), 'what was sent stays')
+    t.equal(message.stampPacket(5, 1, false, false, 7) >= 0, before !== 'nothing', before)
+    message.settle()
+    message.keep()
+    t.ok(isAlone(message))
+  }
+  const apart = new Message({ topic: 'a', qos: 0, retain: true, payload: chunk.subarray(0, 10), properties: chunk.subarray(20, 25) })
+  apart.settle()
+  t.ok(isAlone(apart))
+  t.same([apart.payload, apart.properties], [chunk.subarray(0, 10), chunk.subarray(20, 25)])
+})
+
 t.test('how long a message lives', async t => {
   const message = messageOf('a', { expiresAt: 10_000 })
   t.same([message.hasExpired(9999), message.hasExpired(10_000)], [false, true])

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import type { LimitsConfig } from '../../dist/config/types.js'
-import type { Message } from '../../dist/message.js'
+import { Message } from '../../dist/message.js'
 import type { Qos } from '../../dist/protocol/packets.js'
 import { Ledger } from '../../dist/session/ledger.js'
 import { type Receiver, Session, type SessionHost } from '../../dist/session/session.js'
@@ -646,6 +646,21 @@ function acknowledgeMany(session: Session, { open }: Counting, count: number, sp
     session.pump()
   }
 }
+
+t.test('what waits in memory for who is away keeps nothing that came with it', async t => {
+  const payload = Buffer.alloc(8000, 'x').subarray(0, 5)
+  const host = new Bench('at once')
+  const [away, here] = [host.session, new Session(hostOf(new Bench('at once')), { clientId, version: 4, expiryInterval: 1000 })]
+  here.resume(new NotingReceiver())
+  for (const [session, bytes] of [
+    [away, 5],
+    [here, payload.buffer.byteLength]
+  ] as const) {
+    const entry = session.enqueue(new Message({ topic: 'a', payload, qos: 1, retain: false }), 1, false, 0)
+    t.equal(entry?.message.payload.buffer.byteLength, bytes)
+    t.equal(entry?.message.payload.toString(), 'xxxxx')
+  }
+})
 
 t.test('an identifier that comes round is not given twice', async t => {
   // The first is never acknowledged; all others overtake it, once around and on.
