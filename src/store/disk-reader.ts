@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Message } from '../message.js'
 import type { SessionRecord, StoredSession, Subscription } from '../storage.js'
 import { Bodies } from './disk-bodies.js'
+import type { Place } from './disk-index.js'
 import {
   decodeEntry,
   decodeLast,
@@ -12,7 +13,6 @@ import {
   decodeSubscription,
   type EntryRecord,
   isEntryKey,
-  type Last,
   nameOf,
   numberOf,
   packetIdOf,
@@ -23,19 +23,8 @@ import {
   sessionKey,
   unseal
 } from './disk-records.js'
-import { decodeProgress, decodeRun, isRun, type RunProgress } from './disk-run.js'
+import { decodeProgress, decodeRun, isRun } from './disk-run.js'
 import { type Level, Operations } from './level.js'
-
-/** What a session of the store is here. */
-export interface Place extends Last {
-  readonly number: number
-  sequence: number
-  packetId: number
-  /** Up to here the queue may be read: what is behind it is written, or will be, but its commit has not ended. */
-  readable: number
-  /** Of runs of which some are done and some aren't, by their last sequence. */
-  progress?: Map<number, RunProgress>
-}
 
 export interface Reading {
   readonly sessions: readonly StoredSession[]

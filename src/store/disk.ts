@@ -1,40 +1,17 @@
 // The store on this machine's disk, for `persistence true`. What is committed is there after a crash of the process or of the machine;
-// what a crash, a full disk or a hand leaves behind is opened all the same. Only numbers are kept in memory: where a session's queue
-// ends, and how many entries a shared message still has.
+// what a crash, a full disk or a hand leaves behind is opened all the same.
 
 import { rename, rm } from 'node:fs/promises'
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import { BrokerError, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
 import type { Change, QueueEntry, Store, StoredState } from '../storage.js'
-import { Bodies } from './disk-bodies.js'
 import { exportChanges } from './disk-export.js'
+import { Index } from './disk-index.js'
+import { Plan } from './disk-plan.js'
 import { bodiesIn, entriesOf, Rows } from './disk-queue.js'
-import { type Place, type Reading, readDisk } from './disk-reader.js'
-import {
-  decodeJson,
-  encodeEntry,
-  encodeJson,
-  encodeLast,
-  encodeMessage,
-  encodeSession,
-  encodeState,
-  encodeSubscription,
-  entryKey,
-  filterKey,
-  heldKey,
-  isEntryKey,
-  lastKey,
-  metaKey,
-  rangeOf,
-  recordKinds,
-  retainedKey,
-  sessionKey,
-  sessionStart,
-  stateKey,
-  unseal
-} from './disk-records.js'
-import { Gathered, type Progress, Run, RunProgress } from './disk-run.js'
+import { type Reading, readDisk } from './disk-reader.js'
+import { decodeJson, encodeJson, entryKey, isEntryKey, metaKey, rangeOf, recordKinds, sessionStart, unseal } from './disk-records.js'
 import { type Entry, isDamage, Level, moveAside, Operations, type Range, refusal, wordsOf, writtenAt } from './level.js'
 import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
 import { type FileMark, markOf, readMosquittoFile, writeMosquittoFile } from './mosquitto-file.js'
@@ -47,33 +24,6 @@ export interface DiskStoreOptions {
   readonly sync: boolean
   /** The `listenerKey` of the listener with this port: Mosquitto knows no more of one. */
   listenerOf?(port: number): string | undefined
-}
-
-/** What a commit comes to. */
-class Plan {
-  /** Counted from 1. */
-  readonly number: number
-  readonly operations = new Operations()
-  /** What came to queues and is not among the operations yet. */
-  readonly gathered = new Map<Place, Gathered>()
-  /** Runs some of whose entries have come further, and whose they are. */
-  readonly progressed = new Map<RunProgress, Place>()
-  /** It changes what a commit under way changes as well: that one comes first. */
-  isBehind = false
-  /** Places whose last entry went. */
-  readonly emptied = new Set<Place>()
-  /** Numbers of the sessions that end with it. */
-  readonly ended: number[] = []
-  /** Where entries came, and the last of their sequences. */
-  readonly grown: Place[] = []
-  readonly sequences: number[] = []
-  /** Whose place was looked up last: entries of one queue come one behind the other. */
-  clientId: string | undefined
-  place: Place | undefined
-
-  constructor(number: number) {
-    this.number = number
-  }
 }
 
 /** 2: queues with runs. What is of format 1 has none, and becomes one of format 2. */
@@ -89,8 +39,7 @@ const everything: Range = { from: Buffer.of(0), to: Buffer.of(0xff) }
 const pageSize = 1000
 const firstPause = 100
 const longestPause = 3000
-/** Operations between two looks at the clock, and how long making them may take in one turn, milliseconds. */
-const perLook = 64
+/** How long making the operations of a commit may take in one turn, milliseconds. */
 const slice = 4
 /** Changes of Mosquitto's file that are committed at a time. */
 const importSize = 500
@@ -113,12 +62,8 @@ export class DiskStore implements Store {
   readonly #log: Log
   readonly #sync: boolean
   readonly #closed = new AbortController()
-  #sessions = new Map<string, Place>()
-  #bodies = new Bodies()
-  /** Entries with a record of how far their delivery has come. */
-  readonly #states = new WeakSet<QueueEntry>()
+  #index = new Index()
   #level: Level | undefined
-  #nextSession = 1
   /** Commits that are not written yet; may another be given to LevelDB beside them? */
   #pending = 0
   #mayJoin = true
@@ -198,9 +143,9 @@ export class DiskStore implements Store {
   // LevelDB syncs what waits behind a write that it syncs at once and together.
   async #commit(changes: readonly Change[], before: Promise<void>): Promise<void> {
     this.#begun += 1
-    const plan = new Plan(this.#begun)
+    const plan = new Plan(this.#begun, this.#written, this.#index)
     // What fits into a turn is on its way when this returns.
-    const rest = inSlices(this.#plan(changes, plan))
+    const rest = inSlices(plan.take(changes))
     if (rest !== undefined) {
       this.#mayJoin = false
       await rest
@@ -209,10 +154,7 @@ export class DiskStore implements Store {
     await this.#write(plan.operations, this.#sync && changes.some(promisesSomething), before)
     this.#pending -= 1
     this.#written = plan.number
-    for (let i = 0; i < plan.grown.length; i++) {
-      const place = plan.grown[i]
-      if (place !== undefined) place.readable = plan.sequences[i] ?? 0
-    }
+    plan.noteWritten()
     this.unsaved += changes.length
     this.committed?.()
     // Not before it is durable that they ended.
@@ -221,7 +163,7 @@ export class DiskStore implements Store {
   }
 
   async page(clientId: string, after: number, limit: number): Promise<readonly QueueEntry[]> {
-    const place = this.#sessions.get(clientId)
+    const place = this.#index.placeOf(clientId)
     if (place === undefined || limit <= 0 || after >= place.readable) return []
     const rows = new Rows(after)
     const range = { from: entryKey(place.number, after + 1), to: entryKey(place.number, place.readable + 1) }
@@ -233,14 +175,15 @@ export class DiskStore implements Store {
       }
       if (rows.size >= limit) break
     }
-    const entries = await entriesOf(clientId, rows.take().slice(0, limit), this.#bodies, this.#open)
-    for (const entry of entries) if (entry.state !== 'queued') this.#states.add(entry)
+    const { bodies, states } = this.#index
+    const entries = await entriesOf(clientId, rows.take().slice(0, limit), bodies, this.#open)
+    for (const entry of entries) if (entry.state !== 'queued' && entry.record === undefined) states.add(entry)
     return entries
   }
 
   /** Everything, as changes that make it again elsewhere: sessions first, retained messages last, each queue in its order. As of now. */
   export(): AsyncGenerator<KeptChange, void> {
-    return exportChanges(this.#open, this.#bodies, clientId => this.#sessions.get(clientId)?.packetId)
+    return exportChanges(this.#open, this.#index.bodies, clientId => this.#index.placeOf(clientId)?.packetId)
   }
 
   /** Puts everything aside, and is empty; where it was put. For an open store that nobody uses yet. */
@@ -377,8 +320,8 @@ export class DiskStore implements Store {
 
   async #operations(changes: readonly Change[]): Promise<Operations> {
     this.#begun += 1
-    const plan = new Plan(this.#begun)
-    const rest = inSlices(this.#plan(changes, plan))
+    const plan = new Plan(this.#begun, this.#written, this.#index)
+    const rest = inSlices(plan.take(changes))
     if (rest !== undefined) await rest
     this.#written = plan.number
     return plan.operations
@@ -428,10 +371,8 @@ export class DiskStore implements Store {
   }
 
   #take(reading: Reading): Reading {
-    this.#sessions = reading.places
-    this.#bodies = reading.bodies
+    this.#index = new Index(reading.places, reading.bodies, reading.nextSession)
     for (const place of reading.places.values()) place.readable = place.sequence
-    this.#nextSession = reading.nextSession
     return reading
   }
 
@@ -450,214 +391,6 @@ export class DiskStore implements Store {
   }
 
   // Writing
-
-  *#plan(changes: readonly Change[], plan: Plan): Generator<void, void> {
-    const { operations, gathered, progressed, emptied } = plan
-    let step = 0
-    for (const change of changes) {
-      if (change.kind !== 'enqueue') this.#planOne(change, plan)
-      else if (change.entries.length > 1) yield* this.#planEntries(change.entries, plan)
-      else for (const entry of change.entries) this.#planEntry(entry, false, plan)
-      if (++step % perLook === 0) yield
-    }
-    for (const [place, { entries }] of gathered) {
-      this.#putGathered(place, plan)
-      step += entries.length
-      if (step < perLook) continue
-      step = 0
-      yield
-    }
-    for (const [progress, place] of progressed) {
-      this.#putProgress(progress, place, plan)
-      if (++step % perLook === 0) yield
-    }
-    for (const place of emptied) {
-      const key = lastKey(place.number)
-      operations.put(key, encodeLast(key, place))
-      if (++step % perLook === 0) yield
-    }
-  }
-
-  #planOne(change: Exclude<Change, { kind: 'enqueue' }>, plan: Plan): void {
-    const { operations, emptied, ended } = plan
-    switch (change.kind) {
-      case 'session': {
-        plan.clientId = undefined
-        const place = this.#sessions.get(change.session.clientId) ?? this.#begin(change.session.clientId)
-        const key = sessionKey(place.number)
-        operations.put(key, encodeSession(key, change.session))
-        if (change.lastPacketId === undefined) return
-        place.packetId = change.lastPacketId
-        emptied.add(place)
-        return
-      }
-      case 'drop': {
-        const place = this.#sessions.get(change.clientId)
-        if (place === undefined) return
-        this.#sessions.delete(change.clientId)
-        plan.clientId = undefined
-        forget(place, plan)
-        operations.delete(sessionKey(place.number))
-        ended.push(place.number)
-        return
-      }
-      case 'subscribe': {
-        const place = this.#sessions.get(change.clientId)
-        if (place === undefined) return
-        const { filter, group } = change.subscription
-        const key = filterKey(place.number, filter, group)
-        operations.put(key, encodeSubscription(key, change.subscription))
-        return
-      }
-      case 'unsubscribe': {
-        const place = this.#sessions.get(change.clientId)
-        if (place !== undefined) operations.delete(filterKey(place.number, change.filter, change.group))
-        return
-      }
-      case 'sent':
-      case 'received': {
-        const place = this.#sessions.get(change.entry.clientId)
-        if (place === undefined || this.#hasProgressed(change.entry, change.kind, place, plan)) return
-        const key = stateKey(place.number, change.entry.sequence)
-        operations.put(key, encodeState(key, change.kind, change.entry.packetId))
-        this.#states.add(change.entry)
-        return
-      }
-      case 'done': {
-        const { clientId, sequence } = change.entry
-        const place = this.#placeOf(clientId, plan)
-        if (place === undefined || this.#hasProgressed(change.entry, 'done', place, plan)) return
-        operations.delete(entryKey(place.number, sequence))
-        if (this.#states.delete(change.entry)) operations.delete(stateKey(place.number, sequence))
-        this.#bodies.removeEntry(change.entry, operations)
-        if (sequence === place.sequence) emptied.add(place)
-        return
-      }
-      case 'hold': {
-        const place = this.#sessions.get(change.clientId)
-        if (place === undefined) return
-        const key = heldKey(place.number, change.packetId)
-        operations.put(key, encodeMessage(key, change.message))
-        return
-      }
-      case 'release': {
-        const place = this.#sessions.get(change.clientId)
-        if (place !== undefined) operations.delete(heldKey(place.number, change.packetId))
-        return
-      }
-      case 'retain': {
-        const key = retainedKey(change.topic)
-        if (change.message === undefined) operations.delete(key)
-        else operations.put(key, encodeMessage(key, change.message))
-      }
-    }
-  }
-
-  *#planEntries(entries: readonly QueueEntry[], plan: Plan): Generator<void, void> {
-    for (let i = 0; i < entries.length; i++) {
-      const entry = entries[i]
-      if (entry !== undefined) this.#planEntry(entry, true, plan)
-      if (i % perLook === perLook - 1) yield
-    }
-  }
-
-  #planEntry(entry: QueueEntry, isShared: boolean, plan: Plan): void {
-    const { operations, gathered, grown, sequences, emptied } = plan
-    const place = this.#placeOf(entry.clientId, plan)
-    if (place === undefined) return
-    const body = this.#bodies.add(entry, isShared, operations)
-    if (body === undefined && entry.state === 'queued') this.#gather(entry, place, plan)
-    else {
-      if (gathered.has(place)) this.#putGathered(place, plan)
-      this.#putEntry(entry, body, place, plan)
-    }
-    place.sequence = entry.sequence
-    if (grown.at(-1) !== place) grown.push(place)
-    sequences[grown.length - 1] = entry.sequence
-    if (entry.packetId === 0) return
-    place.packetId = entry.packetId
-    // It says itself what is the last of its queue.
-    emptied.delete(place)
-  }
-
-  #placeOf(clientId: string, plan: Plan): Place | undefined {
-    if (clientId === plan.clientId) return plan.place
-    plan.clientId = clientId
-    plan.place = this.#sessions.get(clientId)
-    return plan.place
-  }
-
-  #gather(entry: QueueEntry, place: Place, plan: Plan): void {
-    const { gathered } = plan
-    if (gathered.get(place)?.take(entry)) return
-    if (gathered.has(place)) this.#putGathered(place, plan)
-    const next = new Gathered()
-    next.take(entry)
-    gathered.set(place, next)
-  }
-
-  #putGathered(place: Place, plan: Plan): void {
-    const { gathered, operations } = plan
-    const found = gathered.get(place)
-    gathered.delete(place)
-    const last = found?.entries.at(-1)
-    if (found === undefined || last === undefined) return
-    if (found.entries.length === 1) {
-      this.#putEntry(last, undefined, place, plan)
-      return
-    }
-    const run = new Run(last.sequence, found.entries.length)
-    for (const entry of found.entries) entry.record = run
-    const key = entryKey(place.number, run.last)
-    operations.put(key, found.encode(key))
-  }
-
-  #putEntry(entry: QueueEntry, body: number | undefined, { number }: Place, { operations }: Plan): void {
-    const key = entryKey(number, entry.sequence)
-    operations.put(key, encodeEntry(key, entry, body))
-    if (entry.state === 'queued') return
-    const state = stateKey(number, entry.sequence)
-    operations.put(state, encodeState(state, entry.state, entry.packetId))
-    this.#states.add(entry)
-  }
-
-  // False: it lies in no run.
-  #hasProgressed(entry: QueueEntry, to: Progress, place: Place, plan: Plan): boolean {
-    const waiting = plan.gathered.get(place)?.entries[0]
-    if (waiting !== undefined && entry.sequence >= waiting.sequence) this.#putGathered(place, plan)
-    const { record: run, sequence, packetId } = entry
-    if (!(run instanceof Run)) return false
-    const progress = run.progress ?? progressOf(run, place)
-    if (progress.isOver) return true
-    progress.note(sequence, to, packetId)
-    if (progress.plan !== plan.number) plan.progressed.set(progress, place)
-    progress.plan = plan.number
-    if (progress.left === 0 && run.last === place.sequence) plan.emptied.add(place)
-    return true
-  }
-
-  #putProgress(progress: RunProgress, place: Place, plan: Plan): void {
-    const { operations } = plan
-    const { run } = progress
-    if (progress.commit > this.#written) plan.isBehind = true
-    progress.commit = plan.number
-    const key = stateKey(place.number, run.last)
-    if (progress.left > 0) {
-      operations.put(key, progress.encode(key))
-      progress.isWritten = true
-      return
-    }
-    operations.delete(entryKey(place.number, run.last))
-    if (progress.isWritten) operations.delete(key)
-    place.progress?.delete(run.last)
-    progress.isOver = true
-  }
-
-  #begin(clientId: string): Place {
-    const place = { number: this.#nextSession++, sequence: 0, packetId: 0, readable: 0 }
-    this.#sessions.set(clientId, place)
-    return place
-  }
 
   // Until it is done: whoever waits for it was promised that. Not before what came `before`.
   async #write(operations: Operations, sync: boolean, before?: Promise<void>): Promise<void> {
@@ -732,7 +465,7 @@ export class DiskStore implements Store {
   async #releaseBodies(level: Level, records: readonly Entry[]): Promise<void> {
     const operations = new Operations()
     for (const [key, value] of records) {
-      if (isEntryKey(key)) for (const body of bodiesIn(key, value)) this.#bodies.remove(body, operations)
+      if (isEntryKey(key)) for (const body of bodiesIn(key, value)) this.#index.bodies.remove(body, operations)
     }
     if (operations.size > 0) await level.write(operations, false)
   }
@@ -745,22 +478,6 @@ export class DiskStore implements Store {
  */
 function isOfQueues({ kind }: Change): boolean {
   return kind === 'enqueue' || kind === 'done'
-}
-
-// A run that was read again is another object, of the same progress.
-function progressOf(run: Run, place: Place): RunProgress {
-  place.progress ??= new Map()
-  const progress = place.progress.get(run.last) ?? new RunProgress(run)
-  place.progress.set(run.last, progress)
-  run.progress = progress
-  return progress
-}
-
-/** Nothing of a session that ended is to be written any more. */
-function forget(place: Place, { gathered, progressed, emptied }: Plan): void {
-  gathered.delete(place)
-  emptied.delete(place)
-  for (const [progress, owner] of progressed) if (owner === place) progressed.delete(progress)
 }
 
 /** Delivered, confirmed, on its way: nobody is told that we know. */
