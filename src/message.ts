@@ -69,7 +69,7 @@ export class Message {
   readonly source: MessageSource | undefined
   /** In memory that others use: nobody has it any more once the message is kept. */
   raw: RawPublish | undefined
-  /** Where it lies; only `keep` gives it another place. */
+  /** Where it lies; only `keep` and `settle` give it another place. */
   buffer: Buffer
   /** In `buffer`, up to `payloadAt`, where they are not apart from it. */
   propertiesAt: number
@@ -85,6 +85,7 @@ export class Message {
   #isNew = false
   #isSent = false
   #isKept = false
+  #isSettled = false
 
   constructor({ topic, payload, qos, retain, properties, expiresAt = Number.POSITIVE_INFINITY, source, raw }: MessageFields) {
     this.topic = topic
@@ -116,10 +117,16 @@ export class Message {
     return this.end - this.payloadAt
   }
 
-  /** Its PUBLISH packets, made when first asked for. */
+  /**
+   * Its PUBLISH packets, made when first asked for. Where it has the packet that it came in, `stampPacket` was asked before for one with a
+   * number. What stays for long keeps none beside its own.
+   */
   get frames(): Frames {
-    this.#frames ??=
-      this.#packetAt < 0 ? new Frames(this) : new Frames(this, this.#isNew ? 5 : 4, this.buffer.subarray(this.#packetAt, this.end))
+    if (this.#packetAt < 0) {
+      if (this.#isSettled) return new Frames(this)
+      this.#frames ??= new Frames(this)
+    }
+    this.#frames ??= new Frames(this, this.#isNew ? 5 : 4, this.buffer.subarray(this.#packetAt, this.end))
     return this.#frames
   }
 
@@ -136,8 +143,8 @@ export class Message {
   }
 
   /**
-   * It is about to stay for longer than a turn of the event loop: a payload that is a small part of the chunk it came in gets memory of
-   * its own, else it would keep all of it. Before anything is encoded.
+   * It is about to stay for longer than a turn of the event loop: a payload that is a small part of the chunk it came in gets memory
+   * of ours, else it would keep all of it. Before anything is encoded.
    */
   keep(): void {
     if (this.#isKept) return
@@ -165,20 +172,24 @@ export class Message {
    * is quicker and packs what comes together.
    */
   settle(): void {
-    this.#isKept = true
-    this.raw = undefined
-    if (this.#packetAt < 0) {
-      this.#properties = alone(this.properties)
-      this.#place(alone(this.payload))
-      return
-    }
-    const { buffer } = this
-    if (!isPart(this.end - this.#packetAt, buffer)) return
-    const copy = alone(buffer.subarray(this.#packetAt, this.end))
+    if (this.#isSettled) return
+    this.#isSettled = true
     // Its frames may have been made from what is left behind.
     this.#frames = undefined
-    this.#shift(copy, -this.#packetAt)
-    this.#packetAt = 0
+    const { raw, buffer } = this
+    this.raw = undefined
+    this.#isKept = true
+    // Where it is not kept yet its packet is copied from memory of others, which nobody may stamp.
+    const isRaw = raw !== undefined && this.qos > 0 && this.payloadLength < largePayload
+    if (isRaw) this.#isNew = raw.isNew
+    const at = isRaw ? raw.start : this.#packetAt
+    if (at < 0) {
+      this.#properties = alone(this.properties)
+      this.#place(alone(this.payload))
+    } else if (isRaw || isPart(this.end - at, buffer)) {
+      this.#packetAt = 0
+      this.#shift(copyOf(buffer.subarray(at, this.end)), -at)
+    }
   }
 
   #place(payload: Buffer): void {
@@ -216,8 +227,9 @@ function own(bytes: Buffer): Buffer {
 }
 
 // In memory of which it is all, or half.
-function alone(bytes: Buffer): Buffer {
-  if (!isPart(bytes.length, bytes)) return bytes
+const alone = (bytes: Buffer): Buffer => (isPart(bytes.length, bytes) ? copyOf(bytes) : bytes)
+
+function copyOf(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length)
   copy.set(bytes)
   return copy

@@ -56,6 +56,7 @@ const typesOf: Readonly<Record<string, RegExp>> = {
 const forbiddenInEngines = /^node:(fs|net|tls|http|https|dgram|child_process|worker_threads|process|timers)/
 const engineExceptions: Readonly<Record<string, string>> = {
   'pki/names.ts': 'node:net for isIP, a pure function',
+  'protocol/arena.ts': 'node:worker_threads to say that memory stays here',
   'auth/hash-threads.ts': 'hashing belongs into threads of its own',
   'auth/password-worker.ts': 'is such a thread',
   'auth/revocation-thread.ts': 'long lists belong into a thread of their own',

@@ -1,14 +1,15 @@
 // Room for small packets that lie side by side: what one connection is sent one behind the other is one piece of memory then, and leaves as
-// one. A packet asks for no Buffer of its own, which costs more than its bytes do. What was written once is nobody else's.
+// one. A packet asks for no Buffer of its own, which costs more than its bytes do. Its place is never given to another.
 
+import { markAsUntransferable } from 'node:worker_threads'
 import { copyBytes } from './writer.js'
 
 // Newer versions of Node 24 make the pool of small buffers eight times as large: a message that stays would keep all of the 64 KB it lies
 // in, and nobody could tell them from a chunk that came in. The property is there to be set.
 Buffer.poolSize = Math.min(Buffer.poolSize, 8192)
 
-/** Bytes. Not more than Node's own pool has: an outbox takes what lies in that for small, and lets it be. */
-const size = Buffer.poolSize
+/** Bytes. As many as Node's own pool has: an outbox takes what lies in that for small, and lets it be. */
+const size = 8192
 /** A longer one has a Buffer to itself: it is worth it, and what it takes along when it stays is its own. */
 const longest = 1024
 
@@ -43,6 +44,8 @@ export class Arena {
     }
     if (this.#at + length > this.#block.length) {
       this.#block = Buffer.allocUnsafeSlow(size)
+      // An embedder that gives the memory of one payload to a worker would take away what is others'.
+      markAsUntransferable(this.#block.buffer)
       this.#at = 0
     }
     this.buffer = this.#block

@@ -116,7 +116,7 @@ export function decodePacket(version: Version, frame: Frame, previousTopic = '')
 
 // --- PUBLISH ---
 
-// Used again and again: nothing of a packet is left in them but its chunk, up to the next one.
+// Used again and again: nothing of a packet is left in them.
 const publishReader = new Reader(none, 0, 0)
 const publishValues = new Values()
 
@@ -171,12 +171,13 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
   const reader = publishReader
   const values = publishValues
   reader.reset(buffer, at, end)
-  values.reset()
   const wrong = readProperties(reader, places.publish, values)
+  const { messageExpiryInterval, topicAlias, picked, start: propertiesAt, end: payloadAt } = values
+  reader.reset(none, 0, 0)
+  values.reset()
   if (wrong !== undefined) return faultOf(wrong)
   // A topic that may not be is Mosquitto's last check; without a topic there must be an alias.
-  if (topic === null || (topic === '' && values.topicAlias < 0)) return malformed
-  const { messageExpiryInterval, topicAlias, picked } = values
+  if (topic === null || (topic === '' && topicAlias < 0)) return malformed
   forwardable &&= messageExpiryInterval < 0 && topicAlias < 0
   return {
     type: packetTypes.publish,
@@ -187,8 +188,8 @@ export function decodePublish(version: Version, frame: Frame, previousTopic = ''
     topic,
     buffer,
     start: frame.frameStart,
-    propertiesAt: values.start,
-    payloadAt: values.end,
+    propertiesAt,
+    payloadAt,
     end,
     isNew: true,
     properties: picked,

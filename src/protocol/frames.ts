@@ -26,7 +26,7 @@ export class Frames {
   #old: Family | undefined
   #new: Family | undefined
 
-  /** `packet`: one with QoS 1 or 2 in this version that is there already; it stays as it is. */
+  /** `packet`: one with QoS 1 or 2 in this version that is there already. Somebody has been sent it: it stays as it is. */
   constructor(content: FrameContent, version: Version = 4, packet?: Buffer) {
     this.#content = content
     this.isLarge = content.payload.length >= largePayload

@@ -109,10 +109,11 @@ export class Values {
   /** Those that go on to receivers, in their order; undefined: they are all there are. */
   picked: Buffer | undefined
 
-  /** As new, for a PUBLISH: the others are of other packets. */
+  /** As new for a PUBLISH, which is asked for no more: the others are of other packets. Nothing that could be large stays. */
   reset(): void {
     this.messageExpiryInterval = -1
     this.topicAlias = -1
+    this.authenticationMethod = undefined
     this.picked = undefined
   }
 }

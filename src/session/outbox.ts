@@ -28,7 +28,7 @@ export class Outbox {
   #count = 0
   #waiting = 0
   #bytes = 0
-  // Packets that are passed on as they came, while each lies right behind the one before: one piece for all of them.
+  // Packets that are passed on where they lie, while each lies right behind the one before: one piece for all of them.
   #chunk: Buffer | undefined
   #from = 0
   #to = 0
@@ -106,7 +106,7 @@ export class Outbox {
     this.forward(arena.buffer, at, at + 4)
   }
 
-  /** One packet as it came in. */
+  /** One packet where it lies, which must not change any more. */
   forward(chunk: Buffer, start: number, end: number): void {
     if (this.#closed) return
     if (this.#chunk === chunk && this.#to === start) {
@@ -125,6 +125,15 @@ export class Outbox {
 
   flush(): void {
     this.#scheduled = false
+    try {
+      this.#flush()
+    } catch (error) {
+      // A stream of an embedder's that throws instead of failing, or memory that it gave away: that connection alone ends.
+      this.#stream.destroy(errorOf(error))
+    }
+  }
+
+  #flush(): void {
     if (this.#chunk !== undefined) this.#closeSlice()
     if (this.#closed || this.#bytes === 0) return
     if (this.#writing) {
@@ -133,15 +142,9 @@ export class Outbox {
       return
     }
     this.#writing = true
-    try {
-      if (this.#count === 1 && this.#bytes <= writeSize) this.#writeOne()
-      else if (this.#bytes <= writeSize && isJoined(this.#bytes, this.#count)) this.#writeJoined()
-      else this.#write(this.#take())
-    } catch (error) {
-      // A stream of an embedder's that throws instead of failing: it alone ends.
-      this.#stream.destroy(errorOf(error))
-      return
-    }
+    if (this.#count === 1 && this.#bytes <= writeSize) this.#writeOne()
+    else if (this.#bytes <= writeSize && isJoined(this.#bytes, this.#count)) this.#writeJoined()
+    else this.#write(this.#take())
     // What is left waits for this write, and longer than the chunks it lies in should.
     if (this.#bytes > 0) this.#own()
   }
@@ -212,7 +215,7 @@ export class Outbox {
   // At most one write's worth.
   #take(): readonly Buffer[] {
     if (this.#bytes <= writeSize) {
-      const all = this.#pieces
+      const all = this.#pieces.slice(0, this.#count)
       this.#clear()
       return all
     }
@@ -250,7 +253,7 @@ export class Outbox {
     this.#forwarded = 0
   }
 
-  // A small slice would keep the whole chunk it lies in. What lies in Node's pool was made for all receivers together.
+  // A small slice would keep the whole chunk it lies in. What lies in Node's pool or an arena was made for all receivers together.
   #own(): void {
     for (let i = this.#owned; i < this.#count; i++) {
       const piece = this.#pieces[i]

@@ -149,7 +149,7 @@ function accept(
   if (host.isDebugging) host.log.write('publishReceived', fieldsOf(connection, packet, topic))
   // Without plugins nobody answers, and Mosquitto says no more than that it came.
   if (isControlTopic(topic)) {
-    drop(connection, packet, reasonCodes.success)
+    drop(connection, { qos, packetId: packet.packetId }, reasonCodes.success)
     return
   }
   if (qos === 2) {

@@ -106,7 +106,7 @@ export class Sender {
     return true
   }
 
-  // As it came in. False: it is too large for this client.
+  // Where it lies. False: it is too large for this client.
   #forward(message: Message, buffer: Buffer, start: number, end: number): boolean {
     const size = end - start
     if (this.#isTooLarge(size)) return false

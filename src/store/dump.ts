@@ -27,7 +27,7 @@ export function dumpLine(change: Change): string {
       return JSON.stringify({ kind: 'held', clientId: change.clientId, packetId: change.packetId, message: messageFields(change.message) })
     case 'enqueue':
       return change.entries
-        .map(({ message, ...entry }) => JSON.stringify({ kind: 'queued', ...entry, message: messageFields(message) }))
+        .map(({ message, record: _, ...entry }) => JSON.stringify({ kind: 'queued', ...entry, message: messageFields(message) }))
         .join('\n')
     case 'retain':
       if (change.message !== undefined) return JSON.stringify({ kind: 'retained', message: messageFields(change.message) })

@@ -294,6 +294,23 @@ t.test('what a write leaves behind has memory of its own too', async t => {
   t.equal(stream.text.subarray(writeSize).toString(), 'sssss')
 })
 
+t.test('memory that was given away before its turn costs that connection alone', async t => {
+  const flusher = new Flusher()
+  const [given, other] = [new SlowStream(true), new SlowStream(true)]
+  const outbox = new Outbox(given, flusher, () => {})
+  const next = new Outbox(other, flusher, () => {})
+  const failed = new Promise(resolve => given.once('error', resolve))
+  const memory = new ArrayBuffer(100)
+  outbox.forward(Buffer.from(memory), 0, 10)
+  next.push(Buffer.from('other'))
+  structuredClone(memory, { transfer: [memory] })
+  t.ok((await failed) instanceof Error)
+  t.equal(other.text.toString(), 'other')
+  next.push(Buffer.from(' again'))
+  await turn()
+  t.equal(other.text.toString(), 'other again')
+})
+
 t.test('a burst counts as behind before its turn ends only from a size on', async t => {
   const outbox = new Outbox(new SlowStream(true), new Flusher(), () => {})
   outbox.push(Buffer.alloc(1_048_576))

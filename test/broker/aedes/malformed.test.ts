@@ -174,6 +174,20 @@ const edits: readonly [reason: string, edit: object][] = [
   ['payload is a string or bytes', { payload: { a: 1 } }],
   ['contentType is a string', { properties: { contentType: 7 } }]
 ]
+t.test('a hook that leads a message to where nobody answers changes nothing of its acknowledgement', async t => {
+  const broker = await createBroker(t, {
+    authorizePublish: (_client, packet, done) => {
+      Object.assign(packet, { topic: '$CONTROL/x/v1', qos: packet.qos === 1 ? 0 : 1 })
+      done(null)
+    }
+  })
+  const peer = await join(broker, { clientId: 'one' })
+  peer.publish('a', 'x', { qos: 1, messageId: 5 })
+  t.equal((await peer.next('puback')).messageId, 5)
+  peer.publish('a', 'x', { qos: 2, messageId: 6 })
+  t.equal((await peer.next('pubrec')).messageId, 6)
+})
+
 for (const [reason, edit] of edits) {
   t.test(`authorizePublish that leaves ${JSON.stringify(edit)} has refused, and is told`, async t => {
     const broker = await createBroker(t, {
