@@ -163,11 +163,11 @@ t.test('the real mosquitto_sub reads it, retained; a listener that goes takes it
     ])
     return stdout
   }
-  // Itself is one of the two.
-  const found = await ask('-C', '8', '-W', '20')
+  // Itself is one of the two. What was said before they came counts none of them.
+  let found = ''
+  while (!/^\$SYS\/broker\/certificates\/clients\/expiring [12]$/m.test(found)) found = await ask('-C', '8', '-W', '20')
   t.match(found, new RegExp(`^\\$SYS/broker/certificates/${port}/certificate/days 59$`, 'm'))
   t.match(found, new RegExp(`^\\$SYS/broker/certificates/${port}/crl/expires \\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$`, 'm'))
-  t.match(found, /^\$SYS\/broker\/certificates\/clients\/expiring [12]$/m)
   t.match(found, /^\$SYS\/broker\/certificates\/clients\/disconnected 0$/m)
 
   await pki.revoke(short)
