@@ -23,6 +23,7 @@ type Incoming = Pick<
   'dup' | 'qos' | 'retain' | 'packetId' | 'properties' | 'messageExpiryInterval' | 'buffer' | 'propertiesAt' | 'payloadAt' | 'end'
 >
 
+/** PUBLISH: its topic in full, then the embedder's hook where there is one, then decided, routed and answered. */
 export function handlePublish(connection: Connection, packet: Publish): void {
   const { session, host, listener } = connection
   if (session === undefined) return
