@@ -44,6 +44,33 @@ export async function run(core, [file, ...args]) {
   return text
 }
 
+/** A load (traffic.js) that is warm and paused: `measure(seconds)` has it go on for so long, and says what was measured. */
+export async function startLoad(spec) {
+  const [program, ...args] = pinned(loadCore, [process.execPath, join(here, 'traffic.js'), JSON.stringify({ ...spec, isInTurn: true })])
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  const ended = once(child, 'close')
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const line = async () => {
+    const { value, done } = await lines.next()
+    if (done) throw new Error(`the load ended with status ${(await ended)[0]}`)
+    return value
+  }
+  await line()
+  return {
+    async measure(seconds) {
+      child.stdin.write(`${seconds}\n`)
+      return JSON.parse(await line())
+    },
+    async stop() {
+      child.stdin.end()
+      await ended
+      process.removeListener('exit', kill)
+    }
+  }
+}
+
 /** A folder that is gone when this process is. */
 export function scratchFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'mosquitero-bench-'))

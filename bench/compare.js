@@ -1,7 +1,10 @@
 // npm run bench: us and Mosquitto over mutual TLS, with the same certificates, the same configuration and the same ACL, in turn.
 //
-//   --rounds N   how often each is measured; the median counts (3)
-//   --seconds N  how long, after a second to warm up, or five where a process is slow at first (3)
+// In each round both are started and warmed up for a shape; then they have their load in turn, for half a second each, so that what slows the
+// machine down meets both. What counts is the median of all slices, and of the ratios of two that follow one another.
+//
+//   --rounds N   how often each is started (3)
+//   --seconds N  how long each is measured in a round, after five seconds to warm up, or ten where little is done in that time (3)
 //   --only NAME  this shape alone, e.g. fan-out-0; may be given again
 //   --minimal    beside them the least that a broker in Node does (minimal.js): what of our time is Node's
 //   --nodelay    with set_tcp_nodelay true: Mosquitto answers sooner then, at up to twice the cost
@@ -13,16 +16,18 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker, startLoad } from './brokers.js'
 import { median } from './figures.js'
 import { aclText, brokerFiles, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
 
-/** Seconds: of what takes little time at each turn, a process that is new measures its own compiler. */
-const [warmUp, longWarmUp] = [1, 5]
+/** Seconds: a process that is new measures its own compiler, the longer the less often something is done. */
+const [warmUp, longWarmUp] = [5, 10]
+/** Seconds that one has its load before the other has. */
+const slice = 0.5
 const usual = { kind: 'pairs', warmUp, count: 1, receivers: 1, window: 20, qos: 0, payload: 64, version: 4 }
 
-/** `goal`: of our processor time for each delivery, in Mosquitto's; `than5`: of MQTT 5 in our own of 3.1.1. */
+/** `goal`: of our processor time for each delivery, in Mosquitto's; `goalOlder`: of MQTT 5 in our own of 3.1.1. */
 const shapes = [
   { name: 'fan-out-0', what: '1 → 100, QoS 0', receivers: 100, goal: 0.13 },
   { name: 'fan-out-1', what: '1 → 100, QoS 1', receivers: 100, qos: 1, goal: 0.25 },
@@ -40,7 +45,6 @@ const shapes = [
     count: 10,
     qos: 1,
     rate: 1000,
-    warmUp: longWarmUp,
     goalP50: 1.2,
     goalP99: 2
   },
@@ -50,8 +54,7 @@ const shapes = [
     count: 50,
     qos: 1,
     version: 5,
-    than: 'pairs-1',
-    goalThan: 1.3
+    goalOlder: 1.3
   },
   {
     name: 'handshakes',
@@ -86,8 +89,16 @@ const { values: options } = parseArgs({
 const chosen = shapes.filter(({ name }) => options.only?.includes(name) ?? true)
 if (chosen.length === 0) fail(`--only takes one of ${shapes.map(({ name }) => name).join(', ')}`)
 
-/** The least of a broker knows no MQTT 5. */
-const kindsFor = ({ version }) => ['mosquitero', 'mosquitto', ...(options.minimal && version < 5 ? ['minimal'] : [])]
+/** Who is measured with a shape, each with the shape it gets. */
+function contestantsFor(shape) {
+  const names = ['mosquitero', 'mosquitto']
+  // The least of a broker knows no MQTT 5.
+  if (options.minimal && shape.version < 5) names.push('minimal')
+  const contestants = names.map(name => ({ name, kind: name, shape }))
+  return shape.goalOlder === undefined
+    ? contestants
+    : [...contestants, { name: 'older', kind: 'mosquitero', shape: { ...shape, version: 4 } }]
+}
 
 const folder = scratchFolder()
 
@@ -104,25 +115,56 @@ const facts = {
   seconds: Number(options.seconds)
 }
 const loadBefore = loadavg()[0]
-const runs = []
+/** Of each shape a list of slices: what was measured of each contestant, one after the other. */
+const slices = new Map(chosen.map(({ name }) => [name, []]))
 for (let round = 0; round < facts.rounds; round++) {
   for (const shape of chosen) {
-    for (const kind of kindsFor(shape)) {
-      process.stderr.write(`round ${round + 1}: ${shape.what}, ${kind}\n`)
-      runs.push({ name: shape.name, kind, ...(await measure(kind, shape)) })
-    }
+    process.stderr.write(`round ${round + 1}: ${shape.what}\n`)
+    slices.get(shape.name).push(...(shape.kind === 'idle' ? [await measureIdle(shape)] : await measureInTurn(shape)))
   }
 }
 
-const figures = chosen.map(shape => ({
-  ...shape,
-  ...Object.fromEntries(kindsFor(shape).map(kind => [kind, summary(runs.filter(run => run.name === shape.name && run.kind === kind))]))
-}))
+const figures = chosen.map(shape => ({ ...shape, slices: slices.get(shape.name), ...summary(slices.get(shape.name)) }))
 const report = { ...facts, loadAverage: [loadBefore, loadavg()[0]], figures: figures.map(judged) }
 process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
 
-async function measure(kind, shape) {
-  const place = join(folder, 'broker')
+async function measureInTurn(shape) {
+  const running = []
+  for (const contestant of contestantsFor(shape)) {
+    const broker = await start(contestant)
+    running.push({ name: contestant.name, broker, load: await startLoad({ ...loadOf(contestant, broker), warmUp: shape.warmUp }) })
+  }
+  const found = []
+  for (let i = 0; i < Math.max(1, Math.round(facts.seconds / slice)); i++) {
+    const one = {}
+    // Each is the first and the last equally often.
+    for (const { name, load } of i % 2 === 0 ? running : running.toReversed()) one[name] = await load.measure(slice)
+    found.push(one)
+  }
+  for (const { load, broker } of running) {
+    await load.stop()
+    await broker.stop()
+  }
+  return found
+}
+
+async function measureIdle(shape) {
+  const found = {}
+  for (const contestant of contestantsFor(shape)) {
+    const broker = await start(contestant)
+    found[contestant.name] = JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(loadOf(contestant, broker))]))
+    await broker.stop()
+  }
+  return found
+}
+
+function loadOf({ shape }, { port, pid }) {
+  return { port, tls: clientTls(certificates), shape, brokerPid: pid }
+}
+
+async function start({ name, kind }) {
+  const place = join(folder, `broker-${name}`)
+  rmSync(place, { recursive: true, force: true })
   mkdirSync(place)
   const port = await freePort()
   const lines = [
@@ -135,37 +177,36 @@ async function measure(kind, shape) {
     // Ours does unless it is told not to, as what it writes is put together anyway.
     ...(options.nodelay ? ['set_tcp_nodelay true'] : [])
   ]
-  const broker = await startBroker(kind, place, port, lines, { persistence: false, files: brokerFiles(certificates) })
-  try {
-    const load = { port, tls: clientTls(certificates), shape, seconds: facts.seconds, warmUp: shape.warmUp, brokerPid: broker.pid }
-    return JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(load)]))
-  } finally {
-    await broker.stop()
-    rmSync(place, { recursive: true, force: true })
-  }
+  return { ...(await startBroker(kind, place, port, lines, { persistence: false, files: brokerFiles(certificates) })), port }
 }
 
-// Of each figure by itself.
-function summary(measured) {
-  const names = Object.keys(measured[0] ?? {}).filter(name => typeof measured[0][name] === 'number')
-  return Object.fromEntries(names.map(name => [name, median(measured.map(one => one[name]))]))
+// Of each contestant and each figure by itself.
+function summary(found) {
+  const middle = name => {
+    const names = Object.keys(found[0][name]).filter(figure => typeof found[0][name][figure] === 'number')
+    return Object.fromEntries(names.map(figure => [figure, median(found.map(one => one[name][figure]))]))
+  }
+  return Object.fromEntries(Object.keys(found[0]).map(name => [name, middle(name)]))
 }
 
 /** With the ratios, and whether the goal is met; absent: there is none, or what it is compared with was not measured. */
-function judged(figure) {
-  const { mosquitero: we, mosquitto: they, minimal, goal, goalP50, goalP99, most, than, goalThan } = figure
-  const other = figures.find(({ name }) => name === than)?.mosquitero
+function judged({ slices, ...figure }) {
+  const { mosquitero: we, goal, goalP50, goalP99, most, goalOlder } = figure
+  const ratio = (name, other, value) => median(slices.map(one => one[name][value] / one[other][value]))
   const ratios = {
-    ...(we.cpuPerMillion && { cpu: we.cpuPerMillion / they.cpuPerMillion, throughput: we.perSecond / they.perSecond }),
-    ...(minimal?.cpuPerMillion && { minimal: minimal.cpuPerMillion / they.cpuPerMillion }),
-    ...(we.p50 > 0 && { p50: we.p50 / they.p50, p99: we.p99 / they.p99 }),
-    ...(other && { than: we.cpuPerMillion / other.cpuPerMillion })
+    ...(we.cpuPerMillion && {
+      cpu: ratio('mosquitero', 'mosquitto', 'cpuPerMillion'),
+      throughput: ratio('mosquitero', 'mosquitto', 'perSecond')
+    }),
+    ...(we.cpuPerMillion && figure.minimal && { minimal: ratio('minimal', 'mosquitto', 'cpuPerMillion') }),
+    ...(we.p50 > 0 && { p50: ratio('mosquitero', 'mosquitto', 'p50'), p99: ratio('mosquitero', 'mosquitto', 'p99') }),
+    ...(figure.older && { older: ratio('mosquitero', 'older', 'cpuPerMillion') })
   }
   const goals = [
     [goal, ratios.cpu],
     [goalP50, ratios.p50],
     [goalP99, ratios.p99],
-    [goalThan, ratios.than],
+    [goalOlder, ratios.older],
     [most, we.kilobytes]
   ].filter(([wanted, found]) => wanted !== undefined && found !== undefined)
   return { ...figure, ratios, ...(goals.length > 0 && { isMet: goals.every(([wanted, found]) => found <= wanted) }) }
@@ -173,7 +214,7 @@ function judged(figure) {
 
 function tables({ loadAverage, figures }) {
   const number = (value, digits = 0) => (value === undefined ? '' : value.toFixed(digits))
-  const rows = figures.map(({ what, mosquitero: we, mosquitto: they, minimal, ratios, goal, goalP50, goalP99, most, goalThan, isMet }) => [
+  const rows = figures.map(({ what, mosquitero: we, mosquitto: they, minimal, ratios, goal, goalP50, goalP99, most, goalOlder, isMet }) => [
     what,
     number(we.perSecond),
     number(they.perSecond),
@@ -181,7 +222,12 @@ function tables({ loadAverage, figures }) {
     number(we.cpuPerMillion ?? we.kilobytes, 1),
     number(they.cpuPerMillion ?? they.kilobytes, 1),
     number(ratios.cpu ?? (we.kilobytes && we.kilobytes / they.kilobytes), 2),
-    [goal, goalP50 && `p50 ${goalP50}, p99 ${goalP99}`, goalThan && `${goalThan} × 3.1.1 (${number(ratios.than, 2)})`, most && `${most} KB`]
+    [
+      goal,
+      goalP50 && `p50 ${goalP50} (${number(ratios.p50, 2)}), p99 ${goalP99} (${number(ratios.p99, 2)})`,
+      goalOlder && `${goalOlder} × 3.1.1 (${number(ratios.older, 2)})`,
+      most && `${most} KB`
+    ]
       .filter(Boolean)
       .join(''),
     isMet === undefined ? '' : isMet ? 'yes' : 'no',
@@ -213,5 +259,5 @@ function tables({ loadAverage, figures }) {
   const { processor, cores, kernel, node, mosquitto, pinned: isFixed, rounds, seconds } = facts
   const first = `${processor}, ${cores} cores, Linux ${kernel}, Node ${node}, Mosquitto ${mosquitto}${isFixed ? '' : ', not pinned'}`
   const load = loadAverage.map(value => value.toFixed(2)).join(' before, ')
-  return `${first}\nmedians of ${rounds} rounds of ${seconds} s; load average ${load} after\n\n${lines.join('\n')}\n`
+  return `${first}\nmedians of ${rounds} rounds of ${seconds} s each, in slices of ${slice} s in turn; load average ${load} after\n\n${lines.join('\n')}\n`
 }

@@ -26,7 +26,7 @@ export class Group {
 
   /**
    * `receivers` of `shape`: those that count; `isKept`: their sessions are. `common`: where the broker is, what to call for each delivery and when a
-   * message is with all of them, with the milliseconds that it took.
+   * message is with all of them, with the milliseconds that it took; while it `isPaused` nothing is published.
    */
   constructor(number, shape, common) {
     const { qos, window, receivers } = shape
@@ -60,18 +60,27 @@ export class Group {
     flushLater(this.publisher)
   }
 
-  /** At a steady rate instead of as fast as it goes. */
-  startAt(rate) {
+  /** From now on at a steady rate instead of as fast as it goes. */
+  slowDownTo(rate) {
     let next = performance.now() + Math.random() * (1000 / rate)
-    const free = Array.from({ length: this.shape.window }, (_, slot) => slot)
+    const free = this.#toSend.splice(0)
     this.freed = slot => free.push(slot)
     setInterval(() => {
+      if (this.#common.isPaused) {
+        next = performance.now() + Math.random() * (1000 / rate)
+        return
+      }
       for (const now = performance.now(); next <= now; next += 1000 / rate) {
         const slot = free.pop()
         if (slot !== undefined) this.#toSend.push(slot)
       }
       if (this.#toSend.length > 0) flushLater(this.publisher)
     }, 1)
+  }
+
+  /** Publishes what has waited while it was paused. */
+  resume() {
+    if (this.#toSend.length > 0) flushLater(this.publisher)
   }
 
   /** A receiver that counts has it. */
@@ -97,11 +106,11 @@ export class Group {
       return
     }
     this.#toSend.push(slot)
-    flushLater(this.publisher)
+    if (!this.#common.isPaused) flushLater(this.publisher)
   }
 
   #flush() {
-    const slots = this.#toSend
+    const slots = this.#common.isPaused ? [] : this.#toSend.splice(0)
     const { sentAt, open, each } = this.#slots
     const { window } = this.shape
     const now = performance.now()
@@ -112,8 +121,8 @@ export class Group {
       open[slot] = each
       if (slot !== (slots[0] + i) % window) isRow = false
     }
-    this.#toSend = []
     const answers = this.publisher.takeAnswers()
+    if (slots.length === 0 && answers === undefined) return
     const pieces = slots.length > 0 && isRow ? [this.#row(slots[0], slots.length)] : slots.map(slot => this.#row(slot, 1))
     if (answers !== undefined) pieces.unshift(answers)
     this.publisher.socket.write(pieces.length === 1 ? pieces[0] : Buffer.concat(pieces))

@@ -2,7 +2,7 @@
 //
 //   --plain      TCP instead of mutual TLS
 //   --rounds N   how often each is measured; the median counts (3)
-//   --seconds N  how long, after a second to warm up (3)
+//   --seconds N  how long, after five seconds to warm up (3)
 //   --only PxW   this load alone, e.g. 50x20; may be given again
 //   --json       the figures as JSON
 //
@@ -18,7 +18,8 @@ import { clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
 
 const payload = 100
-const warmUp = 1
+/** Seconds: a process that is new measures its own compiler. */
+const warmUp = 5
 
 /** Pairs of publisher and subscriber, messages outstanding for each. */
 const loads = [

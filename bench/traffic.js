@@ -1,6 +1,10 @@
 // The load of `npm run bench` and others: one shape of traffic for so many seconds, in a process of its own. Its one argument is JSON, its result too. A
 // message is outstanding until its publisher has its acknowledgement and each of its receivers the message, and no more than `window` of a publisher are.
+//
+// With `isInTurn` it pauses once it is warm and prints an empty line; from then on each line of standard input is for how many seconds it is to go
+// on, and is answered by a line with what was measured. It ends with its input.
 
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { percentile } from './figures.js'
@@ -8,17 +12,23 @@ import { Group, openReceiver } from './group.js'
 import { Link, packet, secureWith, uint16 } from './link.js'
 import { memoryOf, startMeasuring } from './process.js'
 
-const { port, tls, shape, seconds, warmUp, brokerPid } = JSON.parse(process.argv[2])
+const { port, tls, shape, seconds, warmUp, brokerPid, isInTurn = false } = JSON.parse(process.argv[2])
 const secure = secureWith(tls)
 /** Without a message in so many seconds it is over. */
 const patience = 20
 
+/** Between being paused and standing still, and between going on and being measured, seconds. */
+const settling = 0.15
+
 let isMeasured = false
 /** Deliveries, or handshakes. */
 let done = 0
-const latencies = []
+let latencies = []
+/** What goes on publishing or connecting. */
+let sources = []
 /** What the groups have in common. */
 const common = {
+  isPaused: false,
   port,
   secure,
   fail,
@@ -51,10 +61,8 @@ async function openGroups() {
     await each(all, ([group, i]) => openReceiver(`sub-${group.number}-${i}`, [group], [group.topic], common))
   }
   await each(groups, group => group.open())
-  for (const group of groups) {
-    if (shape.rate === undefined) group.start()
-    else group.startAt(shape.rate / count)
-  }
+  for (const group of groups) group.start()
+  sources = groups
 }
 
 /** Connections that come, are answered, and go, so many at a time. */
@@ -62,7 +70,12 @@ function shakeHands() {
   const secure = secureWith(tls, true)
   let session
   let number = 0
+  let waiting = 0
   const next = () => {
+    if (common.isPaused) {
+      waiting += 1
+      return
+    }
     const clientId = Buffer.from(`h-${number++}`)
     const socket = connectTls({ host: '127.0.0.1', port, noDelay: true, ...secure, ...(shape.resumed && session && { session }) })
     socket.on('error', fail)
@@ -78,6 +91,10 @@ function shakeHands() {
     socket.write(packet(0x10, uint16(4), Buffer.from('MQTT'), Buffer.of(4, 2, 0, 0), uint16(clientId.length), clientId))
   }
   for (let i = 0; i < shape.count; i++) next()
+  const resume = () => {
+    for (; waiting > 0; waiting--) next()
+  }
+  sources = [{ resume }]
 }
 
 /** What one idle connection costs, kilobytes. */
@@ -98,19 +115,28 @@ function fail(error) {
   process.exit(1)
 }
 
-async function measure() {
+async function start() {
   if (shape.kind === 'handshakes') shakeHands()
   else await openGroups()
   let last = 0
   setInterval(() => {
-    if (done === last) fail(new Error(`nothing came for ${patience} seconds`))
+    if (done === last && !common.isPaused) fail(new Error(`nothing came for ${patience} seconds`))
     last = done
   }, patience * 1000).unref()
   await sleep(warmUp * 1000)
+  if (shape.rate === undefined) return
+  // At its rate a process would be warm after minutes only.
+  for (const source of sources) source.slowDownTo(shape.rate / shape.count)
+  await sleep(1000)
+}
+
+async function measure(seconds) {
+  latencies = []
   isMeasured = true
   const figures = startMeasuring(brokerPid, () => done)
   await sleep(seconds * 1000)
   const measured = figures()
+  isMeasured = false
   latencies.sort((a, b) => a - b)
   return {
     ...measured,
@@ -120,5 +146,35 @@ async function measure() {
   }
 }
 
-const result = shape.kind === 'idle' ? await idle() : await measure()
-process.stdout.write(JSON.stringify(result), () => process.exit(0))
+async function pause() {
+  common.isPaused = true
+  await sleep(settling * 1000)
+}
+
+async function resume() {
+  common.isPaused = false
+  for (const source of sources) source.resume()
+  await sleep(settling * 1000)
+}
+
+async function inTurn() {
+  await pause()
+  process.stdout.write('\n')
+  for await (const line of createInterface({ input: process.stdin })) {
+    await resume()
+    const figures = await measure(Number(line))
+    await pause()
+    process.stdout.write(`${JSON.stringify(figures)}\n`)
+  }
+}
+
+if (shape.kind === 'idle') await finish(await idle())
+await start()
+if (isInTurn) await inTurn()
+else await finish(await measure(seconds))
+process.exit(0)
+
+async function finish(result) {
+  await new Promise(resolve => process.stdout.write(JSON.stringify(result), resolve))
+  process.exit(0)
+}
