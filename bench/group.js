@@ -20,6 +20,8 @@ export class Group {
   #common
   #slots
   #toSend = []
+  /** Slots that wait to be told; undefined: none does. */
+  #free
   /** Each slot's packet, which is the same every time, in two rounds: what follows one another leaves as one piece. */
   #packets
   #size
@@ -60,22 +62,17 @@ export class Group {
     flushLater(this.publisher)
   }
 
-  /** From now on at a steady rate instead of as fast as it goes. */
-  slowDownTo(rate) {
-    let next = performance.now() + Math.random() * (1000 / rate)
-    const free = this.#toSend.splice(0)
-    this.freed = slot => free.push(slot)
-    setInterval(() => {
-      if (this.#common.isPaused) {
-        next = performance.now() + Math.random() * (1000 / rate)
-        return
-      }
-      for (const now = performance.now(); next <= now; next += 1000 / rate) {
-        const slot = free.pop()
-        if (slot !== undefined) this.#toSend.push(slot)
-      }
-      if (this.#toSend.length > 0) flushLater(this.publisher)
-    }, 1)
+  /** From now on it publishes only when it is told to. */
+  slowDown() {
+    this.#free = this.#toSend.splice(0)
+  }
+
+  /** One message, unless the whole window is outstanding. */
+  publishOne() {
+    const slot = this.#free.pop()
+    if (slot === undefined) return
+    this.#toSend.push(slot)
+    flushLater(this.publisher)
   }
 
   /** Publishes what has waited while it was paused. */
@@ -101,8 +98,8 @@ export class Group {
     open[slot] -= 1
     if (open[slot] !== 0) return
     this.#common.completed(inputTime - sentAt[slot])
-    if (this.freed) {
-      this.freed(slot)
+    if (this.#free !== undefined) {
+      this.#free.push(slot)
       return
     }
     this.#toSend.push(slot)

@@ -126,8 +126,23 @@ async function start() {
   await sleep(warmUp * 1000)
   if (shape.rate === undefined) return
   // At its rate a process would be warm after minutes only.
-  for (const source of sources) source.slowDownTo(shape.rate / shape.count)
+  for (const group of sources) group.slowDown()
+  sources = [pacer(sources, shape.rate)]
   await sleep(1000)
+}
+
+/** One message after the other, from one group after the other, so many in a second. */
+function pacer(groups, rate) {
+  let turn = 0
+  let timer
+  const resume = () => {
+    let next = performance.now()
+    timer = setInterval(() => {
+      for (const now = performance.now(); next <= now; next += 1000 / rate) groups[turn++ % groups.length].publishOne()
+    }, 1)
+  }
+  resume()
+  return { resume, pause: () => clearInterval(timer) }
 }
 
 async function measure(seconds) {
@@ -148,6 +163,7 @@ async function measure(seconds) {
 
 async function pause() {
   common.isPaused = true
+  for (const source of sources) source.pause?.()
   await sleep(settling * 1000)
 }
 
