@@ -132,7 +132,7 @@ async function measureInTurn(shape) {
   const running = []
   for (const contestant of contestantsFor(shape)) {
     const broker = await start(contestant)
-    running.push({ name: contestant.name, broker, load: await startLoad({ ...loadOf(contestant, broker), warmUp: shape.warmUp }) })
+    running.push({ name: contestant.name, broker, load: await startLoad(loadOf(contestant, broker)) })
   }
   const found = []
   for (let i = 0; i < Math.max(1, Math.round(facts.seconds / slice)); i++) {
@@ -159,7 +159,7 @@ async function measureIdle(shape) {
 }
 
 function loadOf({ shape }, { port, pid }) {
-  return { port, tls: clientTls(certificates), shape, brokerPid: pid }
+  return { port, tls: clientTls(certificates), shape, warmUp: shape.warmUp, brokerPid: pid }
 }
 
 async function start({ name, kind }) {

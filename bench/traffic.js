@@ -120,8 +120,9 @@ async function start() {
   else await openGroups()
   let last = 0
   setInterval(() => {
-    if (done === last && !common.isPaused) fail(new Error(`nothing came for ${patience} seconds`))
-    last = done
+    if (done === last) fail(new Error(`nothing came for ${patience} seconds`))
+    // What was paused may have had no time yet when this looks again.
+    last = common.isPaused ? undefined : done
   }, patience * 1000).unref()
   await sleep(warmUp * 1000)
   if (shape.rate === undefined) return
@@ -174,6 +175,7 @@ async function resume() {
 }
 
 async function inTurn() {
+  await start()
   await pause()
   process.stdout.write('\n')
   for await (const line of createInterface({ input: process.stdin })) {
@@ -184,13 +186,13 @@ async function inTurn() {
   }
 }
 
-if (shape.kind === 'idle') await finish(await idle())
-await start()
-if (isInTurn) await inTurn()
-else await finish(await measure(seconds))
-process.exit(0)
-
-async function finish(result) {
-  await new Promise(resolve => process.stdout.write(JSON.stringify(result), resolve))
-  process.exit(0)
+async function once() {
+  if (shape.kind === 'idle') return await idle()
+  await start()
+  return await measure(seconds)
 }
+
+if (isInTurn) await inTurn()
+else process.stdout.write(JSON.stringify(await once()))
+// Written by then: standard output is a pipe or a file.
+process.exit(0)
