@@ -9,6 +9,7 @@ import { freePort, must, type Running, run, start } from '../helpers/command.js'
 import { passwordLine } from '../helpers/hash.js'
 import { connectMqtt } from '../helpers/mqtt.js'
 import { testPki } from '../helpers/pki.js'
+import { reachableMain } from '../helpers/reachable.js'
 
 const isRoot = process.getuid?.() === 0
 /** No account of Debian has such a number. */
@@ -57,7 +58,7 @@ use_identity_as_username true
 
 async function startHere(t: Test, dir: string): Promise<Running> {
   const account = isRoot ? ['setpriv', '--reuid', `${uid}`, '--regid', '0', '--clear-groups', '--bounding-set', '-all'] : []
-  const [first = '', ...rest] = [...account, process.execPath, join(process.cwd(), 'dist/cli/main.js'), '-c', 'm.conf']
+  const [first = '', ...rest] = [...account, process.execPath, reachableMain(t), '-c', 'm.conf']
   const broker = start(t, first, rest, { cwd: dir, env: { HOME: '/nonexistent', TMPDIR: '/nonexistent', XDG_CACHE_HOME: '/nonexistent' } })
   await broker.line(/ running$/)
   return broker
@@ -124,7 +125,7 @@ t.test('a folder that may not be written to is named, with the account', async t
   const { dir } = await place(t)
   chmodSync(join(dir, 'data'), 0o555)
   const account = isRoot ? ['setpriv', '--reuid', `${uid}`, '--regid', '0', '--clear-groups', '--bounding-set', '-all'] : []
-  const [first = '', ...rest] = [...account, process.execPath, join(process.cwd(), 'dist/cli/main.js'), '-c', 'm.conf']
+  const [first = '', ...rest] = [...account, process.execPath, reachableMain(t), '-c', 'm.conf']
   const { status, stderr } = await run(t, first, rest, { cwd: dir })
   t.equal(status, 1)
   t.match(stderr, /Error: Unable to (open log file data\/log for writing|write pid file\. data\/pid).*Permission denied\./)

@@ -26,6 +26,7 @@ import { freePort, must, start, startBroker, userLine } from '../helpers/command
 import { passwordLine } from '../helpers/hash.js'
 import { connectMqtt } from '../helpers/mqtt.js'
 import { type CertificateFiles, type TestPki, testPki } from '../helpers/pki.js'
+import { reachableMain } from '../helpers/reachable.js'
 import { tlsClient } from '../helpers/tls-listener.js'
 import { until } from '../helpers/until.js'
 
@@ -382,7 +383,7 @@ t.test('in a folder that may not be watched changes are found by looking', async
   // Files can be opened by name, and that is all.
   chmodSync(dir, 0o311)
   t.teardown(() => chmodSync(dir, 0o700))
-  const command = [process.execPath, join(process.cwd(), 'dist/cli/main.js'), '-c', join(dir, 'm.conf')]
+  const command = [process.execPath, reachableMain(t), '-c', join(dir, 'm.conf')]
   const asNobody = process.getuid?.() === 0 ? ['setpriv', '--reuid', '4321', '--regid', '4321', '--clear-groups'] : []
   const [first = '', ...rest] = [...asNobody, ...command]
   const broker = start(t, first, rest, { cwd: '/' })
