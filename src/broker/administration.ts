@@ -205,7 +205,7 @@ function reportSession(session: Session): ClientReport {
     queued: session.pending - session.inflight,
     inflight: session.inflight,
     queuedBytes: session.pendingBytes,
-    incoming: session.held.size,
+    incoming: session.held,
     hasWill: session.will !== undefined
   }
 }

@@ -157,7 +157,7 @@ function accept(
     hold(connection, session, packet, topic, raw)
     return
   }
-  if (qos === 1 && session.held.size > 0) forgetHeld(connection, session, packet.packetId)
+  if (qos === 1 && session.held > 0) forgetHeld(connection, session, packet.packetId)
   const message = messageOf(connection, packet, topic, raw)
   const routing = host.route(message)
   if (routing.underWay === undefined) accepted(connection, qos, packet.packetId, message, routing)
@@ -190,7 +190,7 @@ function acceptLater(connection: Connection, qos: Qos, packetId: number, message
 function hold(connection: Connection, session: Session, packet: Incoming, topic: string, raw: RawPublish | undefined): void {
   const { host } = connection
   const { packetId } = packet
-  const held = session.held.get(packetId)
+  const held = session.heldAs(packetId)
   if (held !== undefined) {
     const { message } = held
     if (message.topic === topic && message.payload.equals(payloadOf(packet))) {
@@ -224,7 +224,7 @@ function forgetHeld({ host, clientId }: Connection, session: Session, packetId: 
 
 // `replaced`: the one that goes for it.
 function isFull({ version, inboundMaximum }: Connection, { held, heldBytes }: Session, replaced: Held | undefined): boolean {
-  const count = replaced === undefined ? held.size : held.size - 1
+  const count = replaced === undefined ? held : held - 1
   if (version === 5 && inboundMaximum > 0) return count >= inboundMaximum
   return count >= mostHeld || heldBytes - (replaced?.message.payloadLength ?? 0) >= mostHeldBytes
 }

@@ -11,8 +11,8 @@ import { neverExpires, type Qos, type Version } from '../protocol/packets.js'
 import type { QueueEntry, SessionRecord, Store, StoredSession, StoredWill, Subscription } from '../storage.js'
 import { Deque } from './deque.js'
 import { Entry } from './entry.js'
-import { Inflight } from './inflight.js'
 import type { EntryTaker, Ledger } from './ledger.js'
+import { PacketRing } from './packet-ring.js'
 import type { Turns } from './turns.js'
 
 /** What a session asks of the broker it lives in. */
@@ -71,6 +71,7 @@ export type AckFault = 'protocol error'
 
 /** A QoS 2 message until its PUBREL. */
 export interface Held {
+  readonly packetId: number
   readonly message: Message
   /** How often it came again. */
   repeats: number
@@ -115,10 +116,10 @@ export class Session implements EntryTaker {
   /** The store knows it: it outlives its connection, or did so before. */
   isStored: boolean
   readonly #host: SessionHost
-  /** Sent and not done, in the order of sending. */
-  readonly #inflight = new Inflight()
+  /** Sent and not done. */
+  readonly #inflight = new PacketRing<QueueEntry>()
   #inflightBytes = 0
-  readonly #held = new Map<number, Held>()
+  readonly #held = new PacketRing<Held>()
   #heldBytes = 0
   /** What comes next, in order. */
   readonly #next = new Deque<QueueEntry>()
@@ -195,12 +196,13 @@ export class Session implements EntryTaker {
 
   /** Sent and not done, in the order of sending. */
   underWay(): readonly QueueEntry[] {
-    return this.#inflight.inOrder()
+    // As that of the queue.
+    return this.#inflight.all().sort((a, b) => a.sequence - b.sequence)
   }
 
   /** All that is here for the client, in order; of a stored session the store has the rest. */
   waiting(): readonly QueueEntry[] {
-    return [...this.#inflight.inOrder(), ...this.#next]
+    return [...this.underWay(), ...this.#next]
   }
 
   /** What a store is to know. */
@@ -307,7 +309,8 @@ export class Session implements EntryTaker {
     this.#askUntil = this.#lastSequence
     this.#saidDropping = false
     this.#requeueInflight()
-    for (const [packetId, held] of this.held) {
+    for (const held of this.#held.all()) {
+      const { packetId } = held
       held.repeats = 0
       if (this.#host.mayWrite(this, held.message.topic).allowed) continue
       this.release(packetId)
@@ -331,7 +334,7 @@ export class Session implements EntryTaker {
     this.#replay = undefined
     if (!this.isStored) return
     this.#keepInflight()
-    for (const entry of this.#inflight.inOrder()) if (entry.state === 'sent') this.#host.ledger.record({ kind: 'sent', entry })
+    for (const entry of this.underWay()) if (entry.state === 'sent') this.#host.ledger.record({ kind: 'sent', entry })
     const { first } = this.#next
     if (first === undefined) return
     // The store has them.
@@ -371,21 +374,27 @@ export class Session implements EntryTaker {
   /** The message that PUBREL lets go; undefined: nobody knows it. Where the session is stored the caller records it. */
   release(packetId: number): Message | undefined {
     const held = this.#held.get(packetId)
-    this.#held.delete(packetId)
-    this.#heldBytes -= held?.message.payloadLength ?? 0
-    return held?.message
+    if (held === undefined) return undefined
+    this.#held.delete(held)
+    this.#heldBytes -= held.message.payloadLength
+    return held.message
   }
 
   /** Keeps a QoS 2 message until its PUBREL, instead of one of the same identifier. Where the session is stored the caller records it. */
   hold(packetId: number, message: Message): void {
     this.release(packetId)
-    this.#held.set(packetId, { message, repeats: 0 })
+    this.#held.add({ packetId, message, repeats: 0 })
     this.#heldBytes += message.payloadLength
   }
 
   /** QoS 2 messages that wait for their PUBREL. */
-  get held(): ReadonlyMap<number, Held> {
-    return this.#held
+  get held(): number {
+    return this.#held.size
+  }
+
+  /** One of them. */
+  heldAs(packetId: number): Held | undefined {
+    return this.#held.get(packetId)
   }
 
   get heldBytes(): number {
@@ -394,7 +403,7 @@ export class Session implements EntryTaker {
 
   /** Forgets all messages for the client. */
   async empty(): Promise<void> {
-    const rest = [...this.#inflight.inOrder(), ...this.#next]
+    const rest = [...this.underWay(), ...this.#next]
     for (const entry of rest) this.#done(entry)
     const mayBeStored = this.#isBehind
     const until = this.#lastSequence
@@ -533,7 +542,7 @@ export class Session implements EntryTaker {
   }
 
   #requeueInflight(): void {
-    this.#next.prepend(this.#inflight.inOrder())
+    this.#next.prepend(this.underWay())
     this.#queued += this.#inflight.size
     this.#queuedBytes += this.#inflightBytes
     this.#inflight.clear()
