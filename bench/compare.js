@@ -16,15 +16,13 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker, startLoad } from './brokers.js'
-import { median } from './figures.js'
+import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { measureInTurn, mediansOf, ratioOf, slice } from './in-turn.js'
 import { aclText, brokerFiles, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
 
 /** Seconds: a process that is new measures its own compiler, the longer the less often something is done. */
 const [warmUp, longWarmUp] = [5, 10]
-/** Seconds that one has its load before the other has. */
-const slice = 0.5
 const usual = { kind: 'pairs', warmUp, count: 1, receivers: 1, window: 20, qos: 0, payload: 64, version: 4 }
 
 /** `goal`: of our processor time for each delivery, in Mosquitto's; `goalOlder`: of MQTT 5 in our own of 3.1.1. */
@@ -120,32 +118,21 @@ const slices = new Map(chosen.map(({ name }) => [name, []]))
 for (let round = 0; round < facts.rounds; round++) {
   for (const shape of chosen) {
     process.stderr.write(`round ${round + 1}: ${shape.what}\n`)
-    slices.get(shape.name).push(...(shape.kind === 'idle' ? [await measureIdle(shape)] : await measureInTurn(shape)))
+    slices.get(shape.name).push(...(shape.kind === 'idle' ? [await measureIdle(shape)] : await measureShape(shape)))
   }
 }
 
-const figures = chosen.map(shape => ({ ...shape, slices: slices.get(shape.name), ...summary(slices.get(shape.name)) }))
+const figures = chosen.map(shape => ({ ...shape, slices: slices.get(shape.name), ...mediansOf(slices.get(shape.name)) }))
 const report = { ...facts, loadAverage: [loadBefore, loadavg()[0]], figures: figures.map(judged) }
 process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
 
-async function measureInTurn(shape) {
-  const running = []
+async function measureShape(shape) {
+  const contestants = []
   for (const contestant of contestantsFor(shape)) {
     const broker = await start(contestant)
-    running.push({ name: contestant.name, broker, load: await startLoad(loadOf(contestant, broker)) })
+    contestants.push({ name: contestant.name, broker, load: loadOf(contestant, broker) })
   }
-  const found = []
-  for (let i = 0; i < Math.max(1, Math.round(facts.seconds / slice)); i++) {
-    const one = {}
-    // Each is the first and the last equally often.
-    for (const { name, load } of i % 2 === 0 ? running : running.toReversed()) one[name] = await load.measure(slice)
-    found.push(one)
-  }
-  for (const { load, broker } of running) {
-    await load.stop()
-    await broker.stop()
-  }
-  return found
+  return await measureInTurn(contestants, facts.seconds)
 }
 
 async function measureIdle(shape) {
@@ -180,19 +167,10 @@ async function start({ name, kind }) {
   return { ...(await startBroker(kind, place, port, lines, { persistence: false, files: brokerFiles(certificates) })), port }
 }
 
-// Of each contestant and each figure by itself.
-function summary(found) {
-  const middle = name => {
-    const names = Object.keys(found[0][name]).filter(figure => typeof found[0][name][figure] === 'number')
-    return Object.fromEntries(names.map(figure => [figure, median(found.map(one => one[name][figure]))]))
-  }
-  return Object.fromEntries(Object.keys(found[0]).map(name => [name, middle(name)]))
-}
-
 /** With the ratios, and whether the goal is met; absent: there is none, or what it is compared with was not measured. */
 function judged({ slices, ...figure }) {
   const { mosquitero: we, goal, goalP50, goalP99, most, goalOlder } = figure
-  const ratio = (name, other, value) => median(slices.map(one => one[name][value] / one[other][value]))
+  const ratio = (...names) => ratioOf(slices, ...names)
   const ratios = {
     ...(we.cpuPerMillion && {
       cpu: ratio('mosquitero', 'mosquitto', 'cpuPerMillion'),

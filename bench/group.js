@@ -62,14 +62,18 @@ export class Group {
     flushLater(this.publisher)
   }
 
-  /** From now on it publishes only when it is told to. */
+  /**
+   * From now on it publishes only when it is told to. A message has taken until its receivers had it, and acknowledgements stay with the kernel until
+   * they are half a window: to wake up for each would cost more than the broker has to do for a message.
+   */
   slowDown() {
     this.#free = this.#toSend.splice(0)
   }
 
   /** One message, unless the whole window is outstanding. */
   publishOne() {
-    const slot = this.#free.pop()
+    if (this.#free.length <= this.shape.window / 2) this.publisher.socket.resume()
+    const slot = this.#free.shift()
     if (slot === undefined) return
     this.#toSend.push(slot)
     flushLater(this.publisher)
@@ -83,6 +87,7 @@ export class Group {
   /** A receiver that counts has it. */
   delivered(slot) {
     this.#common.delivered()
+    if (this.#free !== undefined) this.#common.completed(inputTime - this.#slots.sentAt[slot])
     this.#part(slot)
   }
 
@@ -97,11 +102,11 @@ export class Group {
     const { open, sentAt } = this.#slots
     open[slot] -= 1
     if (open[slot] !== 0) return
-    this.#common.completed(inputTime - sentAt[slot])
     if (this.#free !== undefined) {
-      this.#free.push(slot)
+      if (this.#free.push(slot) > (this.shape.window * 3) / 4) this.publisher.socket.pause()
       return
     }
+    this.#common.completed(inputTime - sentAt[slot])
     this.#toSend.push(slot)
     if (!this.#common.isPaused) flushLater(this.publisher)
   }

@@ -1,8 +1,11 @@
 // npm run bench:persistence: QoS 1 messages to sessions that are kept, with `persistence true`, through us and through Mosquitto in turn.
 //
+// In each round all brokers are started and warmed up for a load; then they have it in turn, for half a second each, as the disk and the
+// processor may be twice as slow a minute later. What counts is the median of all slices, and of the ratios of those that follow one another.
+//
 //   --plain      TCP instead of mutual TLS
-//   --rounds N   how often each is measured; the median counts (3)
-//   --seconds N  how long, after five seconds to warm up (3)
+//   --rounds N   how often each is started (3)
+//   --seconds N  how long each is measured in a round, after five seconds to warm up (3)
 //   --only PxW   this load alone, e.g. 50x20; may be given again
 //   --json       the figures as JSON
 //
@@ -12,8 +15,9 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { brokerCore, fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { brokerCore, fail, freePort, isPinned, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
 import { median, table } from './figures.js'
+import { measureInTurn, mediansOf, ratioOf, slice } from './in-turn.js'
 import { clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
 
@@ -63,38 +67,48 @@ const certificates = join(folder, 'certs')
 if (!options.plain) makeCertificates(certificates)
 
 const loadBefore = loadavg()[0]
-const sync = [await measureSync()]
-const runs = await measureAll()
-sync.push(await measureSync())
+/** Of each load, its slices and what a synced write took before and behind them. */
+const found = new Map(chosen.map(load => [load, { slices: [], syncs: [] }]))
+for (let round = 0; round < facts.rounds; round++) {
+  for (const [load, { slices, syncs }] of found) {
+    process.stderr.write(`round ${round + 1}: ${load.join(' × ')}\n`)
+    syncs.push(await measureSync())
+    slices.push(...(await measureLoad(load)))
+    syncs.push(await measureSync())
+  }
+}
 
-const figures = chosen.map(([pairs, window], i) => ({
+const figures = [...found].map(([[pairs, window], { slices, syncs }]) => ({
   pairs,
   window,
-  ...Object.fromEntries(brokers.map(({ name }) => [name, summary(runs.filter(run => run.load === i && run.name === name))]))
+  sync: { level: median(syncs.map(({ level }) => level)), plain: median(syncs.map(({ plain }) => plain)) },
+  ...mediansOf(slices),
+  ratios: {
+    mosquitero: ratioOf(slices, 'mosquitero', 'mosquitto', 'perSecond'),
+    received: ratioOf(slices, 'received', 'mosquitto', 'perSecond')
+  },
+  slices
 }))
 const report = {
   ...facts,
   loadAverage: [loadBefore, loadavg()[0]],
-  sync: { level: median(sync.map(({ level }) => level)), plain: median(sync.map(({ plain }) => plain)) },
   figures
 }
 process.stdout.write(options.json ? `${JSON.stringify(report, undefined, 2)}\n` : tables(report))
 
-async function measureAll() {
-  const found = []
-  for (let round = 0; round < facts.rounds; round++) {
-    for (const [load, [pairs, window]] of chosen.entries()) {
-      for (const broker of brokers) {
-        process.stderr.write(`round ${round + 1}: ${pairs} × ${window}, ${broker.name}\n`)
-        found.push({ load, name: broker.name, ...(await measure(broker, pairs, window)) })
-      }
-    }
+async function measureLoad(load) {
+  const contestants = []
+  for (const { name, kind, lines } of brokers) {
+    const broker = await start(name, kind, lines)
+    contestants.push({ name, broker, load: loadOf(load, broker) })
   }
-  return found
+  const slices = await measureInTurn(contestants, facts.seconds)
+  for (const { name } of brokers) rmSync(placeOf(name), { recursive: true, force: true })
+  return slices
 }
 
-async function measure({ kind, lines }, pairs, window) {
-  const place = join(folder, 'broker')
+async function start(name, kind, lines) {
+  const place = placeOf(name)
   mkdirSync(place)
   const port = await freePort()
   const broker = await startBroker(kind, place, port, [
@@ -105,15 +119,16 @@ async function measure({ kind, lines }, pairs, window) {
     ...(options.plain ? [] : tlsLines(certificates)),
     ...lines
   ])
-  try {
-    const tls = options.plain ? undefined : clientTls(certificates)
-    const shape = { kind: 'pairs', count: pairs, receivers: 1, window, qos: 1, payload, version: 4, isKept: true }
-    const load = { port, tls, shape, seconds: facts.seconds, warmUp, brokerPid: broker.pid }
-    return JSON.parse(await run(loadCore, ['traffic.js', JSON.stringify(load)]))
-  } finally {
-    await broker.stop()
-    rmSync(place, { recursive: true, force: true })
-  }
+  return { ...broker, port }
+}
+
+function placeOf(name) {
+  return join(folder, `broker-${name}`)
+}
+
+function loadOf([pairs, window], { port, pid }) {
+  const shape = { kind: 'pairs', count: pairs, receivers: 1, window, qos: 1, payload, version: 4, isKept: true }
+  return { port, tls: options.plain ? undefined : clientTls(certificates), shape, warmUp, brokerPid: pid }
 }
 
 async function measureSync() {
@@ -124,25 +139,20 @@ async function measureSync() {
   return result
 }
 
-// Of each figure by itself.
-function summary(measured) {
-  const names = ['perSecond', 'cpuPerMillion', 'brokerLoad', 'generatorLoad', 'p50', 'p99']
-  return Object.fromEntries(names.map(name => [name, median(measured.map(one => one[name]))]))
-}
-
-function tables({ sync, loadAverage, figures }) {
-  const rows = figures.map(({ pairs, window, mosquitero, mosquitto, received }) => [
+function tables({ loadAverage, figures }) {
+  const rows = figures.map(({ pairs, window, sync, mosquitero, mosquitto, received, ratios }) => [
     `${pairs} × ${window}`,
     Math.round(mosquitero.perSecond),
     Math.round(mosquitto.perSecond),
-    (mosquitero.perSecond / mosquitto.perSecond).toFixed(2),
+    ratios.mosquitero.toFixed(2),
     mosquitero.cpuPerMillion.toFixed(0),
     mosquitto.cpuPerMillion.toFixed(0),
     `${mosquitero.p50.toFixed(2)} / ${mosquitero.p99.toFixed(2)}`,
     `${mosquitto.p50.toFixed(2)} / ${mosquitto.p99.toFixed(2)}`,
     Math.round(received.perSecond),
-    (received.perSecond / mosquitto.perSecond).toFixed(2),
-    `${received.p50.toFixed(2)} / ${received.p99.toFixed(2)}`
+    ratios.received.toFixed(2),
+    `${received.p50.toFixed(2)} / ${received.p99.toFixed(2)}`,
+    `${sync.level.toFixed(3)} / ${sync.plain.toFixed(3)}`
   ])
   const head = [
     'pairs × outstanding',
@@ -155,13 +165,14 @@ function tables({ sync, loadAverage, figures }) {
     'Mosquitto',
     '`received`, messages/s',
     'ratio',
-    'p50 / p99 ms'
+    'p50 / p99 ms',
+    'synced write, ms'
   ]
   const one = figures.find(({ pairs, window }) => pairs * window === 1)
-  const verdict = one ? `; one outstanding: p50 is ${(one.mosquitero.p50 / sync.level).toFixed(2)} of them` : ''
+  const verdict = one ? `; one outstanding: p50 is ${(one.mosquitero.p50 / one.sync.level).toFixed(2)} synced writes` : ''
   return `${facts.processor}, ${facts.cores} cores, kernel ${facts.kernel}, Node ${facts.node}, Mosquitto ${facts.mosquitto}, ${facts.transport}, \
-payload ${payload} bytes, ${facts.pinned ? 'broker and load pinned to a core each' : 'not pinned'}, ${facts.rounds} rounds of ${facts.seconds} s, load average ${loadAverage.map(load => load.toFixed(1)).join(' → ')}
-One synced write of 100 bytes: ${sync.level.toFixed(3)} ms through LevelDB, ${sync.plain.toFixed(3)} ms as a plain append and fdatasync${verdict}
+payload ${payload} bytes, ${facts.pinned ? 'broker and load pinned to a core each' : 'not pinned'}, ${facts.rounds} rounds of ${facts.seconds} s in slices of ${slice} s in turn, load average ${loadAverage.map(load => load.toFixed(1)).join(' → ')}
+A synced write is one of 100 bytes, through LevelDB and as a plain append and fdatasync${verdict}
 
 ${table(head, rows)}`
 }
