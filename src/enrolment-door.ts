@@ -4,10 +4,9 @@ import { dirname } from 'node:path'
 import type { EnrolmentConfig } from './config/types.js'
 import { BrokerError, type ErrorCode, errorMessage, systemCode, systemReason } from './errors.js'
 import type { Log } from './log-events.js'
-import { type EnrolmentServer, openEnrolmentServer } from './net/enrolment-server.js'
-import { Ca } from './pki/ca.js'
-import { Enrolment } from './pki/enrolment.js'
-import { Invitations } from './pki/invitations.js'
+import type { EnrolmentServer } from './net/enrolment-server.js'
+import { loadEnrolment } from './on-demand.js'
+import type { Enrolment } from './pki/enrolment.js'
 import type { Snapshot } from './snapshot.js'
 
 /** What a reload needs is ready, and nothing has changed yet. */
@@ -46,6 +45,7 @@ export class EnrolmentDoor {
     const place = `${port} ${host ?? ''}`
     const desk = await openEnrolment(enrolment, this.#passphrase)
     if (before?.place === place) return { apply: () => before.server.update(material, desk), abandon: async () => {} }
+    const { openEnrolmentServer } = await loadEnrolment()
     try {
       this.#log.write('enrolmentOpened', { port, ca: ca.certificate })
       const server = await openEnrolmentServer({ port, host, material, enrolment: desk, log: this.#log })
@@ -71,6 +71,7 @@ export class EnrolmentDoor {
 
 /** The CA at work. Rejects with a BrokerError when it can't be used. */
 export async function openEnrolment({ ca, at }: EnrolmentConfig, passphrase: string | undefined): Promise<Enrolment> {
+  const { Ca, Enrolment, Invitations } = await loadEnrolment()
   try {
     return new Enrolment(await Ca.open(ca, passphrase), new Invitations(dirname(ca.certificate)))
   } catch (cause) {

@@ -208,6 +208,11 @@ const table = {
     (f: { user: string; instead: string }) =>
       `Warning: Unable to drop privileges to '${f.user}' because this user does not exist. Trying '${f.instead}' instead.`
   ),
+  codeUnreadable: event(
+    'warning',
+    (f: { user: string; path: string }) =>
+      `Warning: '${f.user}' cannot read the program in ${f.path}: passwords cannot be checked, nor long revocation lists read. Install it where that account can, or configure 'user root'.`
+  ),
   serviceManagerDeaf: event(
     'warning',
     (f: { reason: string }) =>

@@ -21,15 +21,16 @@ import { type OpenLog, openLog } from './log.js'
 import type { Log } from './log-events.js'
 import { type AdminSocket, openAdminSocket } from './net/admin-server.js'
 import type { BoundAddress } from './net/bind.js'
+import { loadOwnCertificate, loadRedisStore } from './on-demand.js'
 import { CertificateKeeper } from './pki/certificate-keeper.js'
-import { draftFiles } from './pki/own-certificate.js'
+import type { Draft } from './pki/own-certificate.js'
 import { listenerKey, listenerName, planReload, type ReloadPlan } from './reload.js'
 import { mostListed, type ReloadReport, type ReloadResult } from './reload-report.js'
 import { type ConfigSource, type Reading, readAll, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
 import { Autosave } from './store/autosave.js'
 import { DiskStore } from './store/disk.js'
 import { openMemoryStore } from './store/memory.js'
-import { openRedisStore, type RedisStore } from './store/redis.js'
+import type { RedisStore } from './store/redis.js'
 import { version } from './version.js'
 import { FileWatch, watchTimes } from './watch/file-watch.js'
 
@@ -56,7 +57,7 @@ export interface ServerOptions {
   /** Gives up a start that is under way, such as one that waits for Redis. */
   readonly abandon?: AbortSignal
   /** Called once the configuration is read, before any other file is: where a process gives up its privileges. @internal */
-  beforeFiles?(config: Config, log: Log): void
+  beforeFiles?(config: Config, log: Log): void | Promise<void>
 }
 
 /** Aedes' hooks. Each gets what it gets there; see docs/from-aedes.md. */
@@ -115,7 +116,14 @@ export class Server {
   #reloads: Promise<unknown> = Promise.resolve()
   #closed: Promise<void> | undefined
 
-  private constructor(snapshot: Snapshot, files: FileReader, log: OpenLog, options: ServerOptions, keeper: CertificateKeeper) {
+  private constructor(
+    snapshot: Snapshot,
+    files: FileReader,
+    log: OpenLog,
+    options: ServerOptions,
+    keeper: CertificateKeeper,
+    redis: RedisStore | undefined
+  ) {
     const { store } = snapshot.config
     this.log = log
     this.#options = options
@@ -127,7 +135,7 @@ export class Server {
     this.#keylog = keylog
     this.#hasher = openPasswordHasher()
     this.#enrolment = new EnrolmentDoor(log, options.env?.MOSQUITERO_CA_PASSPHRASE)
-    this.#redis = store.kind === 'redis' ? openRedisStore(store.url, log, store.at) : undefined
+    this.#redis = redis
     this.#disk = store.kind === 'disk' ? openDisk(store.file, snapshot.config, log) : undefined
     this.#autosave = this.#disk && new Autosave(this.#disk)
     this.#listeners = new Listeners(snapshot, {
@@ -186,12 +194,15 @@ export class Server {
     options: ServerOptions,
     keeper: CertificateKeeper
   ): Promise<Server> {
-    const server = new Server(snapshot, files, log, options, keeper)
-    const abandon = () => void server.#redis?.close()
+    const { store } = snapshot.config
+    const redis = store.kind === 'redis' ? (await loadRedisStore()).openRedisStore(store.url, log, store.at) : undefined
+    const server = new Server(snapshot, files, log, options, keeper, redis)
+    const abandon = () => void redis?.close()
     options.abandon?.addEventListener('abort', abandon)
+    if (options.abandon?.aborted) abandon()
     try {
       // Redis that is away is waited for: a session that cannot be looked up could neither be resumed nor cleared.
-      await server.#redis?.ready
+      await redis?.ready
       await server.broker.listen()
       server.#autosave?.configure(snapshot.config.autosave)
       log.publishWith((suffix, line) => server.#publishLogLine(suffix, line))
@@ -458,7 +469,7 @@ export async function createServer(given: string | ServerOptions = {}): Promise<
     const files = new FileReader()
     const { config, problems } = await readConfig(sourceOf(options), files)
     if (!config) throw new ProblemsError(problems)
-    options.beforeFiles?.(config, early)
+    await options.beforeFiles?.(config, early)
     log = openLog(config.log, config.connectionMessages)
     early.close()
     log.write('starting', { name, version })
@@ -468,7 +479,12 @@ export async function createServer(given: string | ServerOptions = {}): Promise<
     if (config.localOnly) log.write('localOnly', {})
     let server: Server | undefined
     const fault = (error: unknown) => log.write('fault', { reason: errorMessage(error) })
-    const keeper = new CertificateKeeper({ log, env: options.env ?? {}, renewed: () => server?.reload().catch(fault) })
+    const keeper = new CertificateKeeper({
+      log,
+      env: options.env ?? {},
+      ensure: async asked => (await loadOwnCertificate()).ensureOwnCertificate(asked),
+      renewed: () => server?.reload().catch(fault)
+    })
     const failed = await keeper.prepare(config)
     const { snapshot, problems: found } = failed.length > 0 ? { problems: failed } : await readSnapshot(config, files)
     if (!snapshot) {
@@ -493,7 +509,7 @@ export async function checkConfiguration(options: ServerOptions): Promise<void> 
   try {
     const { config, problems } = await readConfig(sourceOf(options))
     if (!config) throw new ProblemsError(problems)
-    const { given, problems: failed } = await draftFiles(config, options.env ?? {})
+    const { given, problems: failed } = await draft(config, options.env ?? {})
     const { snapshot, problems: found } = await readSnapshot(config, new FileReader(given))
     const all = [...problems, ...failed, ...found]
     if (!snapshot || failed.length > 0) throw new ProblemsError(all)
@@ -504,6 +520,12 @@ export async function checkConfiguration(options: ServerOptions): Promise<void> 
   } finally {
     log.close()
   }
+}
+
+async function draft(config: Config, env: NonNullable<ServerOptions['env']>): Promise<Draft> {
+  if (config.ownCertificate === undefined) return { given: new Map(), problems: [] }
+  const { draftFiles } = await loadOwnCertificate()
+  return draftFiles(config, env)
 }
 
 const nothingDone: Omit<ReloadResult, 'disconnected'> = { changed: [], needsRestart: [], listeners: { added: [], removed: [] } }

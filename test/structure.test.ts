@@ -24,7 +24,7 @@ const layers: readonly [layer: number, files: RegExp][] = [
     /^(files|snapshot|log|log-sinks|keylog)\.ts$|^(session|store|net|watch)\/|^pki\/(ca|certificate-keeper|development|enrolment|files|invitations|listing|lock|own-certificate|presented|record-file)\.ts$/
   ],
   [3, /^broker\//],
-  [4, /^(server|enforcement|listeners|changes|enrolment-door|expiry-report)\.ts$|^(check|doctor)\//],
+  [4, /^(server|enforcement|listeners|changes|enrolment-door|expiry-report|on-demand)\.ts$|^(check|doctor)\//],
   [5, /^index\.ts$|^cli\//]
 ]
 
@@ -69,6 +69,8 @@ const sideways: Readonly<Record<string, string>> = {
   'server.ts -> listeners.ts': 'one room without a folder',
   'server.ts -> enrolment-door.ts': 'one room without a folder',
   'server.ts -> changes.ts': 'one room without a folder',
+  'server.ts -> on-demand.ts': 'one room without a folder',
+  'enrolment-door.ts -> on-demand.ts': 'one room without a folder',
   'server.ts -> expiry-report.ts': 'one room without a folder',
   'expiry-report.ts -> listeners.ts': 'one room without a folder',
   'listeners.ts -> enforcement.ts': 'one room without a folder',
@@ -141,6 +143,12 @@ t.test('imports point down, or stay in their folder', async t => {
     })
   )
   t.same(upward, [])
+})
+
+// Elsewhere it would fail for who has given up root.
+t.test('what is loaded later is loaded in one place', async t => {
+  const loading = sources.filter(({ text }) => text.includes("import('")).map(({ path }) => path)
+  t.same(loading.toSorted(), ['cli/main.ts', 'on-demand.ts'])
 })
 
 // Of what is there at run time: a connection and those who handle its packets name each other's types.

@@ -1,10 +1,15 @@
 // What the process is allowed: gives up root for the account that the configuration names, as Mosquitto does right after reading it.
 
 import { execFileSync } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { accountName } from '../account.js'
 import type { Config } from '../config/types.js'
 import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
+
+const ours = fileURLToPath(import.meta.url)
 
 // Node has it, its types do not.
 declare global {
@@ -20,13 +25,33 @@ declare global {
  * Throws ERR_USER when that cannot be done. Files are opened afterwards, so they must be readable by that account.
  */
 export function dropPrivileges(user: Config['user'], env: NodeJS.ProcessEnv, log: Log): void {
-  if (process.geteuid?.() === 0 && env.SNAP_NAME !== 'mosquitto') {
-    if (env.PUID !== undefined || env.PGID !== undefined) changeToIds(env)
-    else if (user?.name !== 'root') changeToAccount(user, log)
+  if (givesUpRoot(user, env)) {
+    if (isByIds(env)) changeToIds(env)
+    else changeToAccount(user, log)
   }
   log.write('runningAs', { user: accountName() })
+  if (!isReadable(ours)) log.write('codeUnreadable', { user: accountName(), path: dirname(dirname(ours)) })
   if (process.geteuid?.() === 0) log.write('runningAsRoot', {})
   setUmask(env.UMASK_SET)
+}
+
+// Threads begin with a file of ours, whenever they do.
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** It was started as root, and does not stay so. */
+export function givesUpRoot(user: Config['user'], env: NodeJS.ProcessEnv): boolean {
+  return process.geteuid?.() === 0 && env.SNAP_NAME !== 'mosquitto' && (isByIds(env) || user?.name !== 'root')
+}
+
+function isByIds({ PUID, PGID }: NodeJS.ProcessEnv): boolean {
+  return PUID !== undefined || PGID !== undefined
 }
 
 function changeToAccount(user: Config['user'], log: Log): void {

@@ -2,12 +2,13 @@
 
 import { basename } from 'node:path'
 import { BrokerError, errorMessage, exitStatus } from '../errors.js'
+import { loadAll } from '../on-demand.js'
 import { checkConfiguration, createServer, type Server, type ServerOptions } from '../server.js'
 import { version } from '../version.js'
 import { parseArguments, type RunArguments, usage } from './arguments.js'
 import { isDaemon, reportReady, startDaemon } from './daemon.js'
 import { writePidFile } from './pid-file.js'
-import { dropPrivileges } from './privileges.js'
+import { dropPrivileges, givesUpRoot } from './privileges.js'
 import { ServiceManager } from './service-manager.js'
 
 /** Mosquitto's status for a wrong command line. */
@@ -48,7 +49,8 @@ async function serve(name: string, args: RunArguments, onRunning?: (server: Serv
   try {
     const server = await createServer({
       ...serverOptions(name, args),
-      beforeFiles(config, log) {
+      async beforeFiles(config, log) {
+        if (givesUpRoot(config.user, process.env)) await loadAll()
         dropPrivileges(config.user, process.env, log)
         // However the process ends: in order, by a second signal, or because an orderly stop takes too long.
         if (config.pidFile) process.once('exit', writePidFile(config.pidFile))

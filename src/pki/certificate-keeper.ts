@@ -3,9 +3,11 @@
 import type { Config, OwnCertificateConfig } from '../config/types.js'
 import { BrokerError, errorMessage, type Problem } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { ensureOwnCertificate } from './own-certificate.js'
+import type { ensureOwnCertificate } from './own-certificate.js'
 
 interface KeeperMeans {
+  /** `ensureOwnCertificate`. */
+  readonly ensure: typeof ensureOwnCertificate
   readonly log: Log
   /** `MOSQUITERO_CA_PASSPHRASE` opens a CA key under a passphrase. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -40,10 +42,10 @@ export class CertificateKeeper {
   async #look(own: OwnCertificateConfig | undefined): Promise<{ readonly made: boolean; readonly problems: readonly Problem[] }> {
     clearTimeout(this.#timer)
     if (own === undefined || this.#closed) return { made: false, problems: [] }
-    const { log, env } = this.#means
+    const { log, env, ensure } = this.#means
     const { certificate: file, names } = own
     try {
-      const { made, notAfter, renewAt, failure } = await ensureOwnCertificate({ config: own, passphrase: env.MOSQUITERO_CA_PASSPHRASE })
+      const { made, notAfter, renewAt, failure } = await ensure({ config: own, passphrase: env.MOSQUITERO_CA_PASSPHRASE })
       if (made) log.write('ownCertificateMade', { file, names, notAfter })
       if (failure !== undefined) log.write('ownCertificateNotRenewed', { file, notAfter, reason: failure })
       this.#wait(own, failure === undefined ? renewAt.getTime() - Date.now() : afterFailure)

@@ -61,12 +61,18 @@ async function draftOwnCertificate({ config, passphrase, now = new Date() }: Ask
   }
 }
 
+/** Files by their path, to be read in the place of those on disk, and what kept others from being made. */
+export interface Draft {
+  readonly given: ReadonlyMap<string, Buffer>
+  readonly problems: readonly Problem[]
+}
+
 /** The two files as a start would make them, where it would, to be read in their place; and why it could not. */
 export async function draftFiles(
   { ownCertificate: config }: Config,
   env: Readonly<Record<string, string | undefined>>,
   now = new Date()
-): Promise<{ readonly given: ReadonlyMap<string, Buffer>; readonly problems: readonly Problem[] }> {
+): Promise<Draft> {
   const given = new Map<string, Buffer>()
   if (config === undefined) return { given, problems: [] }
   try {

@@ -1,6 +1,6 @@
 // The account of the running broker, as the kernel tells it. What only root can give up is tried as root; for others nothing changes.
 
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -92,4 +92,27 @@ t.test('an id or a mask that is none ends the start with a sentence', async t =>
   if (!isRoot) return
   t.match(await refusalOf({ PUID: 'ann' }), /Error: PUID not a valid ID 'ann'\.$/m)
   t.match(await refusalOf({ PGID: '-1' }), /Error: PGID not a valid ID '-1'\.$/m)
+})
+
+t.test('a program that only root can read goes on, and what it will not be able to do is said', async t => {
+  const own = mkdtempSync(join(tmpdir(), 'mosquitero-'))
+  t.teardown(() => rmSync(own, { recursive: true }))
+  for (const name of ['dist', 'package.json']) cpSync(name, join(own, name), { recursive: true })
+  symlinkSync(join(process.cwd(), 'node_modules'), join(own, 'node_modules'))
+  const main = join(own, 'dist/cli/main.js')
+  const dir = openFolder(t)
+  await must(t, process.execPath, [main, 'certs', 'init', '--dir', join(dir, 'certs')])
+  if (isRoot) await must(t, 'chown', ['-R', 'nobody', join(dir, 'certs')])
+  const [port, enrolmentPort] = [await freePort(), await freePort()]
+  const lines = [`listener ${port} 127.0.0.1`, '#!tls_dns_list localhost', '#!enrolment_ca certs/ca/ca.crt certs/ca/ca.key', 'user nobody']
+  const conf = join(dir, 'm.conf')
+  writeFileSync(conf, `${lines.join('\n')}\n`)
+  const broker = start(t, process.execPath, [main, '-c', 'm.conf'], { cwd: dir })
+  await broker.line(/ running$/)
+  const said = /'nobody' cannot read the program in \S+\/dist: passwords cannot be checked, nor long revocation lists read\./
+  if (isRoot) await broker.line(said)
+  // What signs is loaded only then, and was there before.
+  appendFileSync(conf, `#!enrolment_listener ${enrolmentPort} 127.0.0.1\n`)
+  broker.child.kill('SIGHUP')
+  await broker.line(/Config reloaded: #!enrolment_listener changed/)
 })
