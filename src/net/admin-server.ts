@@ -12,8 +12,8 @@ import { bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
 const mostConnections = 64
 /** A topic has up to 65,535 bytes, and each may be written as three characters. */
 const longestHeader = 262_144
-/** For a request to come, and for an answer to be read on. Milliseconds. */
-const patience = 10_000
+/** For a request to come; and after so long to twice as long in which nothing of an answer was read, it is closed. Milliseconds. */
+const usualPatience = 10_000
 const mode = 0o600
 
 export interface AdminSocket {
@@ -23,7 +23,12 @@ export interface AdminSocket {
 }
 
 /** Undefined: there is none to be opened, or it can't be, which is said in the log: a broker runs without it too. */
-export async function openAdminSocket({ path }: AdminSocketConfig, service: AdminService, log: Log): Promise<AdminSocket | undefined> {
+export async function openAdminSocket(
+  { path }: AdminSocketConfig,
+  service: AdminService,
+  log: Log,
+  patience = usualPatience
+): Promise<AdminSocket | undefined> {
   if (path === undefined) return undefined
   const routes = new AdminRoutes(service)
   try {
@@ -32,7 +37,7 @@ export async function openAdminSocket({ path }: AdminSocketConfig, service: Admi
       log.write('adminUnavailable', { path, why: obstacleWords[obstacle] })
       return undefined
     }
-    const server = await listen(path, routes, log)
+    const server = await listen(path, routes, log, patience)
     log.write('adminOpened', { path })
     return { path, close: () => close(server, routes) }
   } catch (error) {
@@ -47,10 +52,10 @@ const obstacleWords = {
   live: 'another broker answers there'
 } as const
 
-function listen(path: string, routes: AdminRoutes, log: Log): Promise<Server> {
+function listen(path: string, routes: AdminRoutes, log: Log, patience: number): Promise<Server> {
   const server = createServer(
     { maxHeaderSize: longestHeader, headersTimeout: patience, requestTimeout: patience, connectionsCheckingInterval: 1000 },
-    (request, response) => void respond(request, response, routes, log)
+    (request, response) => void respond(request, response, routes, log, patience)
   )
   server.maxConnections = mostConnections
   server.keepAliveTimeout = patience
@@ -69,7 +74,7 @@ function listen(path: string, routes: AdminRoutes, log: Log): Promise<Server> {
   })
 }
 
-async function respond(request: IncomingMessage, response: ServerResponse, routes: AdminRoutes, log: Log): Promise<void> {
+async function respond(request: IncomingMessage, response: ServerResponse, routes: AdminRoutes, log: Log, patience: number): Promise<void> {
   const { method = '', url = '', headers, socket } = request
   response.on('error', () => {})
   if (headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0') {

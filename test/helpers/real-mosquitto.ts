@@ -10,7 +10,7 @@ export interface Start {
   readonly output: string
 }
 
-const deadline = 20_000
+const deadline = 10_000
 // Debian installs it where only root looks.
 const env = { ...process.env, PATH: [process.env.PATH, '/usr/sbin', '/usr/local/sbin'].join(delimiter) }
 

@@ -24,7 +24,7 @@ const differences: readonly (readonly [said: RegExp, reason: string])[] = [
   [/psk_hint|PSK encryption|tls_version tlsv1\.3/, 'ours: nobody could come in, or by other keys than were meant'],
   [/not signed by that CA/, 'ours: it refuses every client instead'],
   [/Unable to open unix socket "(taken|server)/, 'ours: it takes the name away from whoever has it'],
-  [/Unable to open log file/, '2.1: 2.0 ends by a signal'],
+  [/Unable to open log file/, '2.1: 2.0 neither runs nor ends'],
   [/open the store|newer Mosquitero/, 'ours: the store is another one']
 ]
 

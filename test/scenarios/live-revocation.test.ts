@@ -9,6 +9,9 @@ import { startTlsServer } from '../helpers/tls-server.js'
 
 const keep = { clean: false, properties: { sessionExpiryInterval: 1000 } }
 
+// They wait for certificates that end.
+t.jobs = 4
+
 t.test(
   'a list that names a connected client ends its connection with a reason, and keeps its session and will as Mosquitto does',
   async t => {

@@ -39,6 +39,9 @@ async function freeze(clients: readonly MqttClient[], publisher: MqttClient): Pr
   await publisher.ping().catch(() => {})
 }
 
+// They wait for deadlines.
+t.jobs = 2
+
 t.test('SIGTERM with 200 clients, some of them frozen, ends in time with 0', async t => {
   const { port, broker } = await startWith(t, port => `listener ${port} 127.0.0.1\n`)
   const clients = await clientsOf(t, port, 200)

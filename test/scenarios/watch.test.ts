@@ -232,6 +232,9 @@ async function tryAll(t: Test, name: string, way: Way): Promise<void> {
   t.equal(reloads(), 7, `${name}: one reload for each`)
 }
 
+// They wait for files and for clocks.
+t.jobs = 4
+
 t.test('each kind of file, replaced in each way, is read again, once', async t => {
   await Promise.all(Object.entries(ways).map(([name, way]) => tryAll(t, name, way)))
 })
