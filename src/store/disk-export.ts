@@ -20,8 +20,8 @@ import {
 import type { Entry, Level, View } from './level.js'
 import type { KeptChange } from './mosquitto-db.js'
 
-/** Records that are read at a time. */
-const pageSize = 1000
+/** Records that are read at a time, all of them in one turn. */
+const pageSize = 250
 
 /** Sessions first, retained messages last, each queue in its order. `packetIdOf`: the identifier that was given last to a session's messages. */
 export async function* exportChanges(

@@ -14,8 +14,10 @@ export interface WriteOptions {
   readonly now?: number
 }
 
-/** How much is gathered, at least, before it is handed on. */
+/** How much is gathered before it is handed on, unless that takes longer than a turn may. */
 const blockSize = 65_536
+/** Milliseconds. */
+const slice = 4
 
 /**
  * Version 6, in blocks. A session is best given its `lastPacketId`: Mosquitto counts on from there, whatever is still under way. The state of
@@ -27,9 +29,12 @@ export async function* writeMosquittoDb(
 ): AsyncGenerator<Buffer> {
   const writer = new Writer(now)
   writer.begin()
+  let end = performance.now() + slice
   for await (const change of changes) {
     writer.put(change)
-    if (writer.isFull) yield* writer.take()
+    if (!writer.isFull && performance.now() < end) continue
+    yield* writer.take()
+    end = performance.now() + slice
   }
   writer.end()
   yield* writer.take()

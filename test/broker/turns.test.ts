@@ -144,13 +144,14 @@ for (const maxInflightMessages of [20, 0]) {
   })
 }
 
-t.test('a hundred thousand sessions and retained messages are listed for an administrator, and cleared', async t => {
+t.test('a hundred thousand sessions and retained messages are counted, listed for an administrator, and cleared', async t => {
   const program = fileURLToPath(new URL('../helpers/administrator-turns.js', import.meta.url))
   const lines = (await must(t, process.execPath, [program, `${longest}`])).trim().split('\n')
   const found: readonly AdministratorTurns[] = lines.map(line => JSON.parse(line))
   t.same(
     found.map(({ what, count }) => [what, count]),
     [
+      ['counted', 2],
       ['clients', 100_000],
       ['none', 0],
       ['subscriptions', 100_001],

@@ -1,11 +1,13 @@
-// A program of broker/turns.test.ts: what an administrator asks of a broker with a hundred thousand sessions and retained messages, and how long
-// the turns of its event loop are meanwhile. A process of its own, as tap watches every promise of its tests, and each item of a list is one:
+// A program of broker/turns.test.ts: what an administrator asks of a broker with a hundred thousand sessions and retained messages, what it counts
+// for $SYS by itself, and how long the turns of its event loop are meanwhile. A process of its own, as tap watches every promise of its tests, and each item of a list is one:
 // with Node 24 that takes ten times as long as the work. Argument: milliseconds; a longer turn is measured again, up to ten times.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AdminRoutes } from '../../dist/net/admin-routes.js'
 import { openMemoryStore } from '../../dist/store/memory.js'
 import { startBareBroker } from './bare-broker.js'
+import { dial } from './light-client.js'
+import { subscribe } from './raw-mqtt.js'
 import { timeTurns } from './turn-clock.js'
 
 /** What it prints, a line of JSON for each. */
@@ -30,10 +32,11 @@ for (let i = 0; i < many; i++) {
     { kind: 'subscribe', clientId: `client-${i}`, subscription: { ...subscription, filter: 'a/+/b' } }
   ])
 }
-const { broker } = await startBareBroker({ teardown: () => {} }, { store, debug: false })
+const { broker, port } = await startBareBroker({ teardown: () => {} }, { store, debug: false, delivery: { sysInterval: 1 } })
 const { administration } = broker
 const routes = new AdminRoutes({ administration, name: '', version: '', reload: async () => Promise.reject(new Error('nobody asks')) })
 
+await measure('counted', () => counted())
 await measure('clients', () => list('/v1/clients?limit=10000&match=client-'))
 await measure('none', () => list('/v1/clients?limit=10000&match=*nobody*'))
 await measure('subscriptions', () => list('/v1/subscriptions?topic=a/77/b'))
@@ -69,6 +72,15 @@ async function list(target: string): Promise<number> {
     if (next < 0) return count
     page = `${path}?limit=10000&next=${body.slice(next + 8, -2)}`
   }
+}
+
+/** How often the uptime was told: as retained, and once $SYS has been made anew. */
+async function counted(): Promise<number> {
+  const client = await (await dial(port)).connect({ clientId: 'reader' })
+  client.send(subscribe(['$SYS/broker/uptime'], 4, 0))
+  await client.has(3, 2)
+  client.destroy()
+  return client.publishes
 }
 
 async function fill(): Promise<void> {
