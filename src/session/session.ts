@@ -194,9 +194,8 @@ export class Session implements EntryTaker {
     return this.#inflight.size
   }
 
-  /** Sent and not done, in the order of sending. */
+  /** Sent and not done, in the order of sending, which is that of the queue. */
   underWay(): readonly QueueEntry[] {
-    // As that of the queue.
     return this.#inflight.all().sort((a, b) => a.sequence - b.sequence)
   }
 

@@ -1,6 +1,7 @@
 // A program of broker/turns.test.ts: what an administrator asks of a broker with a hundred thousand sessions and retained messages, what it counts
-// for $SYS by itself, and how long the turns of its event loop are meanwhile. A process of its own, as tap watches every promise of its tests, and each item of a list is one:
-// with Node 24 that takes ten times as long as the work. Argument: milliseconds; a longer turn is measured again, up to ten times.
+// for $SYS by itself, and how long the turns of its event loop are meanwhile. A process of its own, as tap watches every promise of its tests, and
+// each item of a list is one: with Node 24 that takes ten times as long as the work. Argument: milliseconds; a longer turn is measured again, up to
+// ten times.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AdminRoutes } from '../../dist/net/admin-routes.js'
