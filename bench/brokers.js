@@ -45,8 +45,18 @@ export async function run(core, [file, ...args]) {
 }
 
 /** A load (traffic.js) that is warm and paused: `measure(seconds)` has it go on for so long, and says what was measured. */
-export async function startLoad(spec) {
-  const [program, ...args] = pinned(loadCore, [process.execPath, join(here, 'traffic.js'), JSON.stringify({ ...spec, isInTurn: true })])
+export function startLoad(spec) {
+  return startInTurn(loadCore, ['traffic.js', JSON.stringify({ ...spec, isInTurn: true })])
+}
+
+/** The same of synced writes in a folder (sync.js), which are the broker's core's. */
+export function startSync(folder) {
+  return startInTurn(brokerCore, ['sync.js', folder])
+}
+
+/** A program of this folder that prints an empty line when it is ready, and then answers each line, a number of seconds, with what it measured. */
+async function startInTurn(core, [file, ...rest]) {
+  const [program, ...args] = pinned(core, [process.execPath, join(here, file), ...rest])
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const kill = () => child.kill('SIGKILL')
   process.once('exit', kill)
@@ -54,7 +64,7 @@ export async function startLoad(spec) {
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const line = async () => {
     const { value, done } = await lines.next()
-    if (done) throw new Error(`the load ended with status ${(await ended)[0]}`)
+    if (done) throw new Error(`${file} ended with status ${(await ended)[0]}`)
     return value
   }
   await line()

@@ -16,7 +16,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
+import { fail, freePort, isPinned, loadCore, mosquittoVersion, run, scratchFolder, startBroker, startLoad } from './brokers.js'
 import { measureInTurn, mediansOf, ratioOf, slice } from './in-turn.js'
 import { aclText, brokerFiles, clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
@@ -130,7 +130,7 @@ async function measureShape(shape) {
   const contestants = []
   for (const contestant of contestantsFor(shape)) {
     const broker = await start(contestant)
-    contestants.push({ name: contestant.name, broker, load: loadOf(contestant, broker) })
+    contestants.push({ name: contestant.name, broker, start: () => startLoad(loadOf(contestant, broker)) })
   }
   return await measureInTurn(contestants, facts.seconds)
 }

@@ -1,28 +1,27 @@
-// Brokers that have their load in turn, for half a second each, so that what slows the machine down meets all of them.
+// What is measured in turn, for half a second each, so that what slows the machine down meets all of it: brokers under their loads, above all.
 
-import { startLoad } from './brokers.js'
 import { median } from './figures.js'
 
-/** Seconds that one has its load before the next has. */
+/** Seconds that one is measured before the next is. */
 export const slice = 0.5
 
 /**
- * A list of slices, what was measured of each contestant by its name. `contestants`: each its name, its broker, which runs and is stopped in the
- * end, and the load for it.
+ * A list of slices, what was measured of each contestant by its name. `contestants`: each its name, how to `start` what measures it (`startLoad`),
+ * and its broker, if it is one, which runs and is stopped in the end.
  */
 export async function measureInTurn(contestants, seconds) {
   const running = []
-  for (const { name, broker, load } of contestants) running.push({ name, broker, load: await startLoad(load) })
+  for (const { name, broker, start } of contestants) running.push({ name, broker, meter: await start() })
   const slices = []
   for (let i = 0; i < Math.max(1, Math.round(seconds / slice)); i++) {
     const one = {}
     // Each is the first and the last equally often.
-    for (const { name, load } of i % 2 === 0 ? running : running.toReversed()) one[name] = await load.measure(slice)
+    for (const { name, meter } of i % 2 === 0 ? running : running.toReversed()) one[name] = await meter.measure(slice)
     slices.push(one)
   }
-  for (const { load, broker } of running) {
-    await load.stop()
-    await broker.stop()
+  for (const { meter, broker } of running) {
+    await meter.stop()
+    await broker?.stop()
   }
   return slices
 }
@@ -36,7 +35,7 @@ export function mediansOf(slices) {
   return Object.fromEntries(Object.keys(slices[0]).map(name => [name, middle(name)]))
 }
 
-/** The median of the ratios of slices that follow one another. */
-export function ratioOf(slices, name, other, figure) {
-  return median(slices.map(one => one[name][figure] / one[other][figure]))
+/** The median of the ratios of slices that follow one another; `otherFigure`: what the other's is called, if not the same. */
+export function ratioOf(slices, name, other, figure, otherFigure = figure) {
+  return median(slices.map(one => one[name][figure] / one[other][otherFigure]))
 }

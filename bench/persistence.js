@@ -15,8 +15,8 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { brokerCore, fail, freePort, isPinned, mosquittoVersion, run, scratchFolder, startBroker } from './brokers.js'
-import { median, table } from './figures.js'
+import { fail, freePort, isPinned, mosquittoVersion, scratchFolder, startBroker, startLoad, startSync } from './brokers.js'
+import { table } from './figures.js'
 import { measureInTurn, mediansOf, ratioOf, slice } from './in-turn.js'
 import { clientTls, makeCertificates, tlsLines } from './mutual-tls.js'
 import { machine } from './process.js'
@@ -67,25 +67,24 @@ const certificates = join(folder, 'certs')
 if (!options.plain) makeCertificates(certificates)
 
 const loadBefore = loadavg()[0]
-/** Of each load, its slices and what a synced write took before and behind them. */
-const found = new Map(chosen.map(load => [load, { slices: [], syncs: [] }]))
+/** Of each load its slices, of which one contestant is a synced write. */
+const found = new Map(chosen.map(load => [load, []]))
 for (let round = 0; round < facts.rounds; round++) {
-  for (const [load, { slices, syncs }] of found) {
+  for (const [load, slices] of found) {
     process.stderr.write(`round ${round + 1}: ${load.join(' × ')}\n`)
-    syncs.push(await measureSync())
     slices.push(...(await measureLoad(load)))
-    syncs.push(await measureSync())
   }
 }
 
-const figures = [...found].map(([[pairs, window], { slices, syncs }]) => ({
+const figures = [...found].map(([[pairs, window], slices]) => ({
   pairs,
   window,
-  sync: { level: median(syncs.map(({ level }) => level)), plain: median(syncs.map(({ plain }) => plain)) },
   ...mediansOf(slices),
   ratios: {
     mosquitero: ratioOf(slices, 'mosquitero', 'mosquitto', 'perSecond'),
-    received: ratioOf(slices, 'received', 'mosquitto', 'perSecond')
+    received: ratioOf(slices, 'received', 'mosquitto', 'perSecond'),
+    /** How many synced writes a message takes. */
+    syncs: { level: ratioOf(slices, 'mosquitero', 'sync', 'p50', 'level'), plain: ratioOf(slices, 'mosquitero', 'sync', 'p50', 'plain') }
   },
   slices
 }))
@@ -100,10 +99,12 @@ async function measureLoad(load) {
   const contestants = []
   for (const { name, kind, lines } of brokers) {
     const broker = await start(name, kind, lines)
-    contestants.push({ name, broker, load: loadOf(load, broker) })
+    contestants.push({ name, broker, start: () => startLoad(loadOf(load, broker)) })
   }
-  const slices = await measureInTurn(contestants, facts.seconds)
-  for (const { name } of brokers) rmSync(placeOf(name), { recursive: true, force: true })
+  const place = join(folder, 'sync')
+  mkdirSync(place)
+  const slices = await measureInTurn([...contestants, { name: 'sync', start: () => startSync(place) }], facts.seconds)
+  for (const used of [place, ...brokers.map(({ name }) => placeOf(name))]) rmSync(used, { recursive: true, force: true })
   return slices
 }
 
@@ -129,14 +130,6 @@ function placeOf(name) {
 function loadOf([pairs, window], { port, pid }) {
   const shape = { kind: 'pairs', count: pairs, receivers: 1, window, qos: 1, payload, version: 4, isKept: true }
   return { port, tls: options.plain ? undefined : clientTls(certificates), shape, warmUp, brokerPid: pid }
-}
-
-async function measureSync() {
-  const place = join(folder, 'sync')
-  mkdirSync(place)
-  const result = JSON.parse(await run(brokerCore, ['sync.js', place]))
-  rmSync(place, { recursive: true, force: true })
-  return result
 }
 
 function tables({ loadAverage, figures }) {
@@ -169,7 +162,8 @@ function tables({ loadAverage, figures }) {
     'synced write, ms'
   ]
   const one = figures.find(({ pairs, window }) => pairs * window === 1)
-  const verdict = one ? `; one outstanding: p50 is ${(one.mosquitero.p50 / one.sync.level).toFixed(2)} synced writes` : ''
+  const { level, plain } = one?.ratios.syncs ?? {}
+  const verdict = one ? `; one outstanding: p50 is ${level.toFixed(2)} of the former, ${plain.toFixed(2)} of the latter` : ''
   return `${facts.processor}, ${facts.cores} cores, kernel ${facts.kernel}, Node ${facts.node}, Mosquitto ${facts.mosquitto}, ${facts.transport}, \
 payload ${payload} bytes, ${facts.pinned ? 'broker and load pinned to a core each' : 'not pinned'}, ${facts.rounds} rounds of ${facts.seconds} s in slices of ${slice} s in turn, load average ${loadAverage.map(load => load.toFixed(1)).join(' → ')}
 A synced write is one of 100 bytes, through LevelDB and as a plain append and fdatasync${verdict}
