@@ -58,6 +58,8 @@ export interface End {
   readonly isStranger?: boolean
 }
 
+const closedByClient: End = { words: 'connection closed by client' }
+
 export type ConnectionState = 'new' | 'connecting' | 'active' | 'closed'
 
 export class Connection implements Receiver {
@@ -115,6 +117,8 @@ export class Connection implements Receiver {
   #isWorking = false
   #isPaused = false
   #connectTimer: NodeJS.Timeout | undefined
+  /** Nothing more comes. */
+  #inputEnd: End | undefined
   #end: End | undefined
   #source: MessageSource | undefined
 
@@ -134,9 +138,11 @@ export class Connection implements Receiver {
       host.delivery.acknowledge === 'received'
     )
     if (host.connectTimeout > 0) this.#connectTimer = setTimeout(() => this.#connectTimedOut(), host.connectTimeout)
+    // Whoever has said all it has to say may still read the answers.
+    conn.allowHalfOpen = true
     conn.on('error', error => this.#failed(error))
-    conn.on('end', () => this.finish({ words: 'connection closed by client' }))
-    conn.on('close', () => this.finish({ words: 'connection closed by client' }))
+    conn.on('end', () => this.#inputEnded(closedByClient))
+    conn.on('close', () => this.#streamGone(closedByClient))
     // A stream within the process may hand over what is written to it before `write` returns: who writes may listen afterwards.
     if (conn instanceof Socket) conn.on('data', (chunk: Buffer) => this.#received(chunk))
     else conn.on('data', (chunk: Buffer) => process.nextTick(this.#received, chunk))
@@ -234,9 +240,9 @@ export class Connection implements Receiver {
     this.host.turns.later(() => this.goOn(work))
   }
 
-  /** Goes on with the packet that `hold` was called for, then with the next. */
-  goOn(work: () => void): void {
-    if (this.state !== 'closed') this.#guard(work)
+  /** Goes on with the packet that `hold` was called for, then with the next. `isOwn`: also where its client has left by itself meanwhile. */
+  goOn(work: () => void, isOwn = false): void {
+    if (this.state !== 'closed' || (isOwn && this.#inputEnd !== undefined)) this.#guard(work)
     this.release()
   }
 
@@ -272,6 +278,8 @@ export class Connection implements Receiver {
 
   /** A packet that isn't a PUBLISH. */
   send(packet: Answer): void {
+    // What it has sent is still handled.
+    if (this.#outbox.isClosed) return
     const { stats } = this.host
     const bytes = typeof packet === 'number' ? 4 : packet.length
     stats.messagesSent += 1
@@ -402,7 +410,30 @@ export class Connection implements Receiver {
     this.#isWorking = true
     this.#guard(() => this.#handleAll())
     this.#isWorking = false
+    this.#finishAtEnd()
     this.#pauseOrResume()
+  }
+
+  // The stream may be at its end while packets still wait for their turn, a hook or the store: they count, and so does a DISCONNECT among them.
+  #inputEnded(end: End): void {
+    this.#inputEnd ??= end
+    this.#finishAtEnd()
+  }
+
+  #finishAtEnd(): void {
+    const hasMore = this.#isWorking || (this.#isReadingHeld && this.#framing.buffered > 0)
+    if (this.#inputEnd !== undefined && !hasMore) this.finish(this.#inputEnd)
+  }
+
+  // Nobody reads any more either.
+  #streamGone(end: End): void {
+    this.#inputEnd ??= end
+    this.#outbox.close()
+    if (this.#isClogged) {
+      this.#isClogged = false
+      this.release()
+    }
+    this.#finishAtEnd()
   }
 
   #guard(work: () => void): void {
@@ -477,7 +508,7 @@ export class Connection implements Receiver {
   #failed(error: Error): void {
     const code = systemCode(error)
     const isGone = code === 'ECONNRESET' || code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === undefined
-    this.finish({ words: isGone ? 'connection closed by client' : `bad socket read/write: ${systemReason(error)}`, error: errorOf(error) })
+    this.#streamGone({ words: isGone ? closedByClient.words : `bad socket read/write: ${systemReason(error)}`, error: errorOf(error) })
   }
 }
 

@@ -75,9 +75,14 @@ export class Outbox {
     return this.#waiting
   }
 
+  /** It takes nothing any more. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /** May queues be drawn from, or is there enough for the next write? */
   get hasRoom(): boolean {
-    return this.#bytes < writeSize
+    return this.#bytes < writeSize && !this.#closed
   }
 
   /** Did the receiver not take what it was sent a turn ago, or gather more than a burst? */

@@ -89,7 +89,7 @@ export function handlePubrel(connection: Connection, packetId: number): void {
 }
 
 function released(connection: Connection, packetId: number, message: Message, { commit }: Routing): void {
-  if (!connection.closed) answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, commit)
+  answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, commit)
   published(connection, message)
 }
 
@@ -110,7 +110,9 @@ function askHook(
 ): void {
   connection.hold()
   ask(connection, request, (error, edited) => {
-    connection.goOn(() => {
+    const goOn = () => {
+      // Of QoS 2 its client has no PUBREC, and sends it again.
+      if (connection.closed && (error !== null || request.qos === 2)) return
       if (error === null) {
         const { topic, payload, ...rest } = edited
         const place = { buffer: payload, propertiesAt: 0, payloadAt: 0, end: payload.length }
@@ -119,7 +121,8 @@ function askHook(
       }
       connection.host.events.clientError(connection, error)
       drop(connection, request, reasonCodes.notAuthorized, error.message)
-    })
+    }
+    connection.goOn(goOn, true)
   })
 }
 
@@ -260,6 +263,7 @@ function readable(text: string): string {
 }
 
 function answer(connection: Connection, type: 4 | 5 | 7, packetId: number, reasonCode: number, commit: Commit | undefined): void {
+  if (connection.closed) return
   connection.owe(encodeAcknowledgement(type, packetId, reasonCode, connection.version), commit)
   if (connection.host.isDebugging) connection.logSent(names[type], packetId, reasonCode)
 }

@@ -320,6 +320,62 @@ export const adversity: readonly Scenario[] = [
     }
   },
   {
+    name: 'what came before a client closed its side is handled, however much it is, and so is its goodbye',
+    global: 'max_queued_messages 0',
+    async run(broker) {
+      const count = 3000
+      const numbers = Array.from({ length: count }, (_, i) => i)
+      const reader = await broker.client('reader')
+      await reader.subscribe('#')
+      for (const says of [['e0'], []]) {
+        const writer = await broker.client('writer', { will: { topic: 'w' } })
+        writer.send(...numbers.map(i => `30 "a" '${i}'`), ...says)
+        writer.socket.end()
+        const payloads = (await receive(reader, count)).map(({ payload }) => Number(payload))
+        if (payloads.some((number, i) => number !== i)) throw new Error(`out of order: ${payloads}`)
+        if (says.length === 0) await reader.expect(`30 "w" 'gone'`)
+        await reader.expectNothing()
+      }
+    }
+  },
+  {
+    name: 'what waits while a message is on its way to many is not lost when its client closes its side',
+    global: 'max_queued_messages 0\nallow_duplicate_messages true',
+    async run(broker) {
+      const levels = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']
+      const filters = Array.from({ length: 1 << levels.length }, (_, bits) =>
+        levels.map((level, i) => ((bits >> i) & 1 ? '+' : level)).join('/')
+      )
+      const reader = await broker.client('reader')
+      for (let at = 0; at < filters.length; at += 64) {
+        const some = filters.slice(at, at + 64)
+        reader.send(`82 0001 ${some.map(filter => `"${filter}" 00`).join(' ')}`)
+        await reader.expect(`90 0001 ${some.map(() => '00').join('')}`)
+      }
+      const other = await broker.client('other')
+      await other.subscribe('#')
+      const writer = await broker.client('writer', { will: { topic: 'w' } })
+      writer.send(`30 "${levels.join('/')}" 'first'`, `32 "second" 0001 'x'`, 'e0')
+      writer.socket.end()
+      await receive(reader, filters.length)
+      await other.expect(`30 "${levels.join('/')}" 'first'`, `30 "second" 'x'`)
+      await other.expectNothing()
+      await writer.expect('40 0001')
+      await writer.expectClosed()
+    }
+  },
+  {
+    name: 'who has closed its side still gets its answers',
+    async run(broker) {
+      const writer = await broker.client('writer')
+      const ids = Array.from({ length: 900 }, (_, i) => i + 1)
+      writer.send(...ids.map(each => `32 "a" ${id(each)} 'x'`))
+      writer.socket.end()
+      await writer.expect(...ids.map(each => `40 ${id(each)}`))
+      await writer.expectClosed()
+    }
+  },
+  {
     name: 'clients that go in the middle of SUBSCRIBE and of a handshake leave nothing that others notice',
     async run(broker) {
       const writer = await broker.client('writer')

@@ -279,6 +279,33 @@ t.test('authorizePublish sees and may change how long a will lasts', async t => 
   t.same(seen, [100, 100])
 })
 
+t.test('a message counts whose client leaves before authorizePublish has answered', async t => {
+  const { opened, open } = gate()
+  let asked = 0
+  const broker = await createBroker(t, {
+    authorizePublish: (_client, { topic }, done) => {
+      asked++
+      void opened.then(() => done(topic === 'denied' ? new Error('not this') : null))
+    }
+  })
+  const errors: string[] = []
+  broker.on('clientError', (_client, { message }) => errors.push(message))
+  const watcher = await join(broker, { clientId: 'watcher' })
+  await watcher.subscribe('#', 1)
+  const brief = await join(broker, { clientId: 'brief' })
+  brief.publish('last', '1', { qos: 1, messageId: 1 })
+  const denied = await join(broker, { clientId: 'denied' })
+  denied.publish('denied', 'x')
+  await until(() => asked === 2, 'the hook')
+  brief.destroy()
+  denied.destroy()
+  await until(() => brief.client.closed && denied.client.closed, 'the end of two')
+  open()
+  t.equal(await received(watcher), 'last 1')
+  t.same(await watcher.messages(), [])
+  t.same(errors, [])
+})
+
 t.test('a QoS 2 publish is authorised when it comes and released with PUBREL', async t => {
   const order: string[] = []
   const broker = await createBroker(t, {
