@@ -126,6 +126,8 @@ export class Session implements EntryTaker {
   /** All that is not under way, whether here, in the store or on its way there. */
   #queued = 0
   #queuedBytes = 0
+  /** So many of them are on their way to the store. */
+  #untaken = 0
   #lastSequence: number
   #lastPacketId: number
   /** The store has more than is here, behind this sequence. */
@@ -238,12 +240,14 @@ export class Session implements EntryTaker {
     const packetId = qos === 0 || this.pending >= manyIds ? 0 : this.#nextPacketId()
     this.#queued += 1
     this.#queuedBytes += message.payloadLength
+    this.#untaken += 1
     this.#lastSequence += 1
     return new Entry(this.clientId, this.#lastSequence, message, qos, retain, subscriptionIdentifier, packetId)
   }
 
   /** The entry is durable, or need not be: it is sent when its turn comes. */
   take(entry: QueueEntry): void {
+    this.#untaken -= 1
     if (entry.sequence <= this.#emptiedUntil) {
       this.#done(entry)
       return
@@ -577,14 +581,29 @@ export class Session implements EntryTaker {
     return maxInflightBytes === 0 || this.#inflightBytes < maxInflightBytes
   }
 
-  // Mosquitto's db__ready_for_queue: what is under way doesn't count while the client is connected.
+  // Mosquitto's db__ready_for_queue: what is under way doesn't count while the client is connected. Nor does what the window has room for, and
+  // only waits for the store or for the end of a write.
   #hasPlace(qos: Qos): boolean {
     const { connection } = this
     const { maxQueuedMessages, maxQueuedBytes } = this.#host.limits
-    if (connection !== undefined && this.#queued === 0 && qos > 0 && this.#isWindowOpen(connection)) return true
-    const messages = connection === undefined ? this.pending : this.#queued
-    const bytes = connection === undefined ? this.pendingBytes : this.#queuedBytes
-    return (maxQueuedMessages === 0 || messages < maxQueuedMessages) && (maxQueuedBytes === 0 || bytes < maxQueuedBytes)
+    const free = connection === undefined || qos === 0 ? 0 : this.#freeWindow(connection)
+    if (this.#queued < free) return true
+    const messages = connection === undefined ? this.pending : Math.max(0, this.#queued - free)
+    if (maxQueuedMessages > 0 && messages >= maxQueuedMessages) return false
+    if (maxQueuedBytes === 0) return true
+    // Their share of the bytes: which of them come into the window is known, but not here.
+    const bytes = connection === undefined ? this.pendingBytes : messages > 0 ? (this.#queuedBytes * messages) / this.#queued : 0
+    return bytes < maxQueuedBytes
+  }
+
+  // How many of the queue it takes at most. Without a limit who doesn't read has room for no more than waits for the store: the rest is his queue.
+  #freeWindow(connection: Receiver): number {
+    const { maxInflightMessages, maxInflightBytes } = this.#host.limits
+    if (maxInflightBytes > 0 && this.#inflightBytes + this.#queuedBytes >= maxInflightBytes) return 0
+    if (maxInflightMessages === 0 && connection.isBehind) return this.#untaken
+    const { receiveMaximum } = connection
+    const window = maxInflightMessages > 0 && maxInflightMessages < receiveMaximum ? maxInflightMessages : receiveMaximum
+    return Math.max(0, window - this.#inflight.size)
   }
 
   #drop(): void {

@@ -60,6 +60,34 @@ export const queues: readonly Scenario[] = [
     }
   },
   {
+    name: 'the queue begins behind the window, however large its messages are',
+    global: 'max_queued_messages 2',
+    async run(broker) {
+      const reader = await broker.client('reader')
+      await reader.subscribe('a', 1)
+      const writer = await broker.client('writer')
+      const text = 'x'.repeat(20_000)
+      writer.send(...Array.from({ length: 20 }, (_, i) => `32 "a" ${id(i + 1)} '${text}'`))
+      await writer.expect(...Array.from({ length: 20 }, (_, i) => `40 ${id(i + 1)}`))
+      for (let i = 0; i < 20; i++) await reader.next()
+      if (broker.log().includes(dropped('reader'))) throw new Error('one was dropped')
+    }
+  },
+  ...(['max_queued_messages 10', 'max_queued_bytes 10'] as const).map(
+    (limit): Scenario => ({
+      name: `${limit}: what comes at once to a session on disk fills its window first`,
+      global: `persistence true\npersistence_location DIR/\n${limit}`,
+      async run(broker) {
+        const reader = await broker.client('reader', { clean: false })
+        await reader.subscribe('a', 1)
+        const writer = await broker.client('writer')
+        writer.send(...Array.from({ length: 20 }, (_, i) => `32 "a" ${id(i + 1)} '${(i + 1).toString(36)}'`))
+        await reader.expect(...Array.from({ length: 20 }, (_, i) => `32 "a" ${id(i + 1)} '${(i + 1).toString(36)}'`))
+        if (broker.log().includes(dropped('reader'))) throw new Error('one was dropped')
+      }
+    })
+  ),
+  {
     name: 'max_inflight_messages 0 is no limit',
     global: 'max_inflight_messages 0',
     async run(broker) {

@@ -332,19 +332,35 @@ class Bench implements SessionHost {
     const { session } = this
     const { maxQueuedMessages, maxQueuedBytes } = this.limits
     const isConnected = session.connection !== undefined
-    let flightBytes = 0
-    for (const { message } of this.#flight.values()) flightBytes += message.payload.length
+    const free = isConnected && qos > 0 ? this.#freeWindow() : 0
     const queued = session.pending - this.#flight.size
-    if (isConnected && queued === 0 && qos > 0 && this.#isWindowOpen()) return true
-    const messages = isConnected ? queued : session.pending
-    const bytes = isConnected ? session.pendingBytes - flightBytes : session.pendingBytes
+    if (queued < free) return true
+    const beyond = Math.max(0, queued - free)
+    const messages = isConnected ? beyond : session.pending
+    const bytes = isConnected ? (beyond > 0 ? (this.#queuedBytes * beyond) / queued : 0) : session.pendingBytes
     return (maxQueuedMessages === 0 || messages < maxQueuedMessages) && (maxQueuedBytes === 0 || bytes < maxQueuedBytes)
+  }
+
+  get #flightBytes(): number {
+    let bytes = 0
+    for (const { message } of this.#flight.values()) bytes += message.payload.length
+    return bytes
+  }
+
+  get #queuedBytes(): number {
+    return this.session.pendingBytes - this.#flightBytes
+  }
+
+  // What waits for the store, or for room, will be under way as well.
+  #freeWindow(): number {
+    const { maxInflightMessages, maxInflightBytes } = this.limits
+    if (maxInflightBytes > 0 && this.session.pendingBytes >= maxInflightBytes) return 0
+    return Math.max(0, Math.min(this.receiveMaximum, maxInflightMessages || 65_535) - this.#flight.size)
   }
 
   #isWindowOpen(): boolean {
     const { maxInflightMessages, maxInflightBytes } = this.limits
-    let bytes = 0
-    for (const { message } of this.#flight.values()) bytes += message.payload.length
+    const bytes = this.#flightBytes
     return (
       this.#flight.size < this.receiveMaximum &&
       (maxInflightMessages === 0 || this.#flight.size < maxInflightMessages) &&
