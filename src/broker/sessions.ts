@@ -68,9 +68,7 @@ export class Sessions {
     this.#newest = session.number
     for (const subscription of stored.subscriptions) this.#host.subscribe(session, subscription)
     if (session.will?.dueAt !== undefined) this.#wills.set(session, session.will.dueAt)
-    // A session whose connection died with the broker: its time begins now.
-    if (session.expiresAt === undefined) this.#expireLater(session)
-    else this.#expiries.set(session, session.expiresAt)
+    this.#expireLater(session)
     if (session.leftAt === undefined && this.#host.store.load === undefined) this.#leftByCrash(session)
     this.#host.stats.noteClients(this.#byId.size)
   }
@@ -101,6 +99,7 @@ export class Sessions {
     if (this.#byId.get(session.clientId) !== session) return
     session.suspend()
     session.leftAt = Date.now()
+    session.expiresAt = undefined
     const { will } = session
     if (isClean) forgetWill(session)
     else if (will !== undefined) this.#sendWillLater(session, will)
@@ -200,9 +199,12 @@ export class Sessions {
     }
   }
 
+  // Its time began when it was left, however often the broker was started since; if nobody knows when, its connection died with the broker,
+  // and it begins now. An end that was recorded stays, unless the configuration asks for an earlier one.
   #expireLater(session: Session): void {
     const { persistentClientExpiration } = this.#host.delivery
-    session.expiresAt = sessionEnd(session.expiryInterval, persistentClientExpiration, Date.now())
+    const end = sessionEnd(session.expiryInterval, persistentClientExpiration, session.leftAt ?? Date.now())
+    session.expiresAt = end === undefined ? session.expiresAt : Math.min(end, session.expiresAt ?? end)
     if (session.expiresAt !== undefined) this.#expiries.set(session, session.expiresAt)
   }
 

@@ -211,7 +211,7 @@ export const options = {
   upgrade_outgoing_qos: { ...global, argument: boolean, default: 'false', ...live, ...honoured, doc: 'Sends with the QoS of the subscription, even when the message was published with a lower one.' },
   retain_available: { ...global, argument: boolean, default: 'true', ...live, ...honoured, doc: 'Clients may publish retained messages; `false`: one that does is disconnected.' },
   retain_expiry_interval: { ...global, argument: number({ min: 1, max: 10000000, unit: 'minutes', outside: 'retain_expiry_interval must be >= 1.', high: 'retain_expiry_interval being capped at 19 years.' }), default: 'never', ...live, ...honoured, doc: 'How long a retained message is kept.' },
-  persistent_client_expiration: { ...global, argument: { kind: 'duration' }, default: 'never', ...live, ...honoured, doc: 'How long the session of a client that is away is kept; an MQTT 5 client may ask for less.' },
+  persistent_client_expiration: { ...global, argument: { kind: 'duration' }, default: 'never', ...live, ...honoured, doc: 'How long the session of a client that is away is kept, from when it left; an MQTT 5 client may ask for less.' },
   sys_interval: { ...global, argument: number({ min: 0, max: uint16, unit: 'seconds' }), default: '10', ...live, ...honoured, doc: 'How often `$SYS` is published; 0: never.' },
   enable_control_api: { ...global, argument: boolean, default: 'false', ...live, ...later, doc: 'Answers on `$CONTROL/broker/v1`.' },
   retry_interval: { ...global, argument: { kind: 'none' }, default: '', ...restart, ...meaningless, doc: 'Has no effect in Mosquitto 2.1 either.' },

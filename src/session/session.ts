@@ -626,10 +626,10 @@ export class Session implements EntryTaker {
   }
 }
 
-/** When a session that is left now ends, milliseconds since 1970; undefined: never. `limit`: `persistent_client_expiration`, seconds. */
-export function sessionEnd(expiryInterval: number, limit: number | undefined, now: number): number | undefined {
+/** When a session that was left then ends, milliseconds since 1970; undefined: never. `limit`: `persistent_client_expiration`, seconds. */
+export function sessionEnd(expiryInterval: number, limit: number | undefined, leftAt: number): number | undefined {
   const seconds = Math.min(expiryInterval, limit ?? neverExpires)
-  return seconds >= neverExpires ? undefined : now + seconds * 1000
+  return seconds >= neverExpires ? undefined : leftAt + seconds * 1000
 }
 
 function identityIn({ clientId, username, certificate }: SessionRecord): Identity {

@@ -311,14 +311,50 @@ t.test('what a store had: deadlines of the past are due, subscriptions hold, tim
   t.equal(exchange.subscriptionCount, 1)
 })
 
+t.test('the time of a session counts from when it was left, however often the broker was started since', async t => {
+  const bench = new Bench({ delivery: { persistentClientExpiration: 60 } })
+  const { sessions } = bench.engine
+  const now = Date.now()
+  const restore = (clientId: string, record: Partial<SessionRecord>): void =>
+    sessions.restore({
+      clientId,
+      version: 4,
+      expiryInterval: neverExpires,
+      subscriptions: [],
+      lastSequence: 0,
+      queued: { messages: 0, bytes: 0 },
+      held: new Map(),
+      lastPacketId: 0,
+      ...record
+    })
+  restore('over', { leftAt: now - 61_000 })
+  restore('soon over', { leftAt: now - 50_000 })
+  restore('asked for less', { version: 5, expiryInterval: 20, leftAt: now - 15_000, expiresAt: now + 5000 })
+  restore('left before the limit was so short', { version: 5, expiryInterval: 9000, leftAt: now - 40_000, expiresAt: now + 8_960_000 })
+  restore('has an end of its own', { leftAt: now - 10_000, expiresAt: now + 30_000 })
+  restore('crashed', {})
+  for (const [seconds, clientId] of [
+    [0, 'over'],
+    [6, 'asked for less'],
+    [11, 'soon over'],
+    [21, 'left before the limit was so short'],
+    [31, 'has an end of its own'],
+    [61, 'crashed']
+  ] as const) {
+    bench.expired.length = 0
+    bench.sweep(seconds)
+    t.same(bench.expired, [clientId], `after ${seconds} seconds`)
+  }
+})
+
 t.test('who comes after the end of its session begins a new one, also where no sweep was there before', async t => {
   const bench = new Bench()
   const { sessions } = bench.engine
   const will = { message: messageOf('will'), delayInterval: 9, dueAt: Date.now() + 9000 }
   const stored = { version: 5, expiryInterval: 100, subscriptions: [], lastSequence: 0, held: new Map(), lastPacketId: 0 } as const
   const queued = { messages: 0, bytes: 0 }
-  sessions.restore({ ...stored, clientId: 'over', queued, expiresAt: Date.now() - 1, leftAt: 1, will })
-  sessions.restore({ ...stored, clientId: 'not yet', queued, expiresAt: Date.now() + 50_000, leftAt: 1 })
+  sessions.restore({ ...stored, clientId: 'over', queued, expiresAt: Date.now() - 1, leftAt: Date.now() - 100_001, will })
+  sessions.restore({ ...stored, clientId: 'not yet', queued, expiresAt: Date.now() + 50_000, leftAt: Date.now() - 50_000 })
   t.equal(bench.open('over').isPresent, false)
   t.same(bench.wills, ['will'])
   t.equal(bench.open('not yet').isPresent, true)

@@ -28,7 +28,7 @@ const store = openMemoryStore()
 const subscription = { qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0, identifier: 0 } as const
 for (let i = 0; i < many; i++) {
   void store.commit([
-    { kind: 'session', session: { clientId: `client-${i}`, username: 'somebody', version: 5, expiryInterval: 1000, leftAt: 1 } },
+    { kind: 'session', session: { clientId: `client-${i}`, username: 'somebody', version: 5, expiryInterval: 1000, leftAt: Date.now() } },
     { kind: 'subscribe', clientId: `client-${i}`, subscription: { ...subscription, filter: `a/${i}/#` } },
     { kind: 'subscribe', clientId: `client-${i}`, subscription: { ...subscription, filter: 'a/+/b' } }
   ])
