@@ -404,11 +404,13 @@ export class Exchange {
     }
   }
 
-  // Who is there comes before who is away: that one's queue would keep what others could have now.
+  // Who is there comes before who is away: that one's queue would keep what others could have now. Who does not come back gets nothing.
   #deliverShared(group: SharedGroup<Session>, message: Message): void {
     const { topic } = message
     const mayRead = ({ subscriber }: Target<Session>): boolean => !subscriber.hasEnded && this.#host.mayRead(subscriber, topic).allowed
-    const target = group.next(each => each.subscriber.connection !== undefined && mayRead(each)) ?? group.next(mayRead)
+    const target =
+      group.next(each => each.subscriber.connection !== undefined && mayRead(each)) ??
+      group.next(each => !each.subscriber.isOver && mayRead(each))
     if (target === undefined) {
       this.#sayNobody(group, message)
       return
@@ -419,7 +421,8 @@ export class Exchange {
 
   #sayNobody(group: SharedGroup<Session>, message: Message): void {
     group.next(({ subscriber }) => {
-      if (!subscriber.hasEnded) this.#host.deniedDelivery(subscriber, message, this.#host.mayRead(subscriber, message.topic))
+      if (!subscriber.hasEnded && !subscriber.isOver)
+        this.#host.deniedDelivery(subscriber, message, this.#host.mayRead(subscriber, message.topic))
       return false
     })
   }

@@ -80,7 +80,7 @@ export class Sessions {
     const { globalMaxClients } = this.#host.limits
     if (old === undefined && globalMaxClients > 0 && this.#byId.size >= globalMaxClients) return 'too-many-clients'
     if (this.#host.store.up === false && this.#needsStore(connect, old)) return 'unavailable'
-    const isPresent = old !== undefined && !connect.clean && old.expiryInterval > 0 && !isOver(old)
+    const isPresent = old !== undefined && !connect.clean && old.expiryInterval > 0 && !old.isOver
     let commit: Commit | undefined
     if (old !== undefined) {
       this.#takeOver(old)
@@ -265,11 +265,6 @@ export class Sessions {
 function forgetWill(session: Session): void {
   session.will = undefined
   session.testator = undefined
-}
-
-// Its time is up, and no sweep has come to it: after a start there was none.
-function isOver({ connection, expiresAt }: Session): boolean {
-  return connection === undefined && expiresAt !== undefined && expiresAt <= Date.now()
 }
 
 function willOf(

@@ -183,6 +183,11 @@ export class Session implements EntryTaker {
     for (const [packetId, message] of stored?.held ?? []) this.hold(packetId, message)
   }
 
+  /** Its time is up, and no sweep has come to it: there is one in a second, and after a start there was none. */
+  get isOver(): boolean {
+    return this.connection === undefined && this.expiresAt !== undefined && this.expiresAt <= Date.now()
+  }
+
   /** Messages for the client, sent or not. */
   get pending(): number {
     return this.#queued + this.#inflight.size

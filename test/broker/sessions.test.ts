@@ -360,6 +360,21 @@ t.test('who comes after the end of its session begins a new one, also where no s
   t.equal(bench.open('not yet').isPresent, true)
 })
 
+t.test('a session whose time is over takes no share of a group, also where no sweep was there before', async t => {
+  const bench = new Bench()
+  const { sessions, exchange } = bench.engine
+  const subscriptions = [subscriptionOf('x', { group: 'g' })]
+  const stored = { version: 5, expiryInterval: 100, subscriptions, lastSequence: 0, held: new Map(), lastPacketId: 0 } as const
+  const queued = { messages: 0, bytes: 0 }
+  sessions.restore({ ...stored, clientId: 'over', queued, expiresAt: Date.now() - 1, leftAt: Date.now() - 100_001 })
+  for (let i = 0; i < 2; i++) exchange.route(messageOf('x'))
+  t.equal(sessions.get('over')?.pending, 0)
+  sessions.restore({ ...stored, clientId: 'away', queued, expiresAt: Date.now() + 50_000, leftAt: Date.now() - 50_000 })
+  for (let i = 0; i < 4; i++) exchange.route(messageOf('x'))
+  t.equal(sessions.get('over')?.pending, 0)
+  t.equal(sessions.get('away')?.pending, 4)
+})
+
 t.test('a sweep that is done says so', async t => {
   const bench = new Bench()
   for (let i = 0; i < 450; i++) bench.lose(bench.open(`${i}`))
