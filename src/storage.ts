@@ -120,7 +120,7 @@ export type Change =
   | { readonly kind: 'unsubscribe'; readonly clientId: string; readonly filter: string; readonly group?: string }
   /** One message into several queues. With a store that has `load`, also without entries: there may be sessions the engine doesn't know. */
   | { readonly kind: 'enqueue'; readonly message: Message; readonly entries: readonly QueueEntry[] }
-  /** Its PUBLISH went out; said when its connection ends. Nobody waits for it. */
+  /** Its PUBLISH went out; said when its connection ends, or where it got its packet identifier only then. Nobody waits for it. */
   | { readonly kind: 'sent'; readonly entry: QueueEntry }
   /** PUBREC came for it. */
   | { readonly kind: 'received'; readonly entry: QueueEntry }

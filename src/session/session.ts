@@ -83,7 +83,7 @@ const lookaheadBytes = 1_048_576
 const pageSize = 200
 /** A store that could not be read is asked again after so many milliseconds. */
 const readPause = 1000
-/** With so many in a queue packet identifiers could meet again: then they are given when the packet is sent. */
+/** With so many in a queue packet identifiers may meet again: which is free is looked for when the packet is sent. */
 const manyIds = 60_000
 const maxPacketId = 65_535
 /** Packets between two looks at the clock. */
@@ -242,7 +242,7 @@ export class Session implements EntryTaker {
     if (this.connection === undefined && this.#host.store.isDurableAtOnce) message.settle()
     else message.keep()
     this.#noticePolicy()
-    const packetId = qos === 0 || this.pending >= manyIds ? 0 : this.#nextPacketId()
+    const packetId = qos === 0 ? 0 : this.#nextPacketId(this.pending < manyIds)
     this.#queued += 1
     this.#queuedBytes += message.payloadLength
     this.#untaken += 1
@@ -482,8 +482,8 @@ export class Session implements EntryTaker {
     const isStale = message.expiresAt !== Number.POSITIVE_INFINITY && message.hasExpired(Date.now())
     const isAllowed = entry.sequence > this.#judgeUntil || this.#mayStillRead(message)
     // Its identifier may have come round to another that was faster.
-    const needsId = entry.packetId === 0 || (entry.state === 'queued' && this.#inflight.has(entry.packetId))
-    if (entry.qos > 0 && needsId) entry.packetId = this.#nextPacketId()
+    const needsId = entry.qos > 0 && (entry.packetId === 0 || (entry.state === 'queued' && this.#inflight.has(entry.packetId)))
+    if (needsId) entry.packetId = this.#nextPacketId(true)
     if (entry.sequence > this.#maySentUntil) this.#maySentUntil = 0
     else if (entry.qos > 0) entry.state = 'sent'
     const shown = entry.sequence > this.#askUntil ? entry : this.#askAbout(entry)
@@ -498,6 +498,8 @@ export class Session implements EntryTaker {
     entry.state = 'sent'
     this.#inflight.add(entry)
     this.#inflightBytes += message.payloadLength
+    // After a crash it comes again with this one.
+    if (needsId && this.isStored) this.#host.ledger.record({ kind: 'sent', entry })
   }
 
   #mayStillRead(message: Message): boolean {
@@ -623,10 +625,11 @@ export class Session implements EntryTaker {
     this.#host.log.write('outgoingDropped', { clientId: this.clientId })
   }
 
-  // From 1 on, one more each time, never one that is under way [MQTT-2.2.1-3].
-  #nextPacketId(): number {
+  // From 1 on, one more each time. Never one that is under way is sent [MQTT-2.2.1-3]; in a queue that is longer than there are identifiers
+  // they go round, as Mosquitto's do.
+  #nextPacketId(isFree: boolean): number {
     do this.#lastPacketId = (this.#lastPacketId % maxPacketId) + 1
-    while (this.#inflight.has(this.#lastPacketId))
+    while (isFree && this.#inflight.has(this.#lastPacketId))
     return this.#lastPacketId
   }
 }

@@ -745,6 +745,61 @@ t.test('nor is one that waits in a long queue', async t => {
   t.equal(session.pending, 0)
 })
 
+t.test('in a queue longer than there are identifiers each message has its own all the same, which the store knows', async t => {
+  const session = new Session(hostOf(new Bench('unstored')), { clientId, version: 5, expiryInterval: 0 })
+  const given = Array.from({ length: 70_000 }, () => session.enqueue(messageOf('a'), 1, false, 0)?.packetId)
+  t.same(
+    [0, 59_999, 60_000, 65_534, 65_535, 69_999].map(i => given[i]),
+    [1, 60_000, 60_001, 65_535, 1, 4465]
+  )
+})
+
+t.test('a session with every identifier under way takes more', async t => {
+  const session = new Session(hostOf(new Bench('unstored')), { clientId, version: 5, expiryInterval: 0 })
+  const receiver = new Counting()
+  session.resume(receiver)
+  enqueueMany(session, 66_000)
+  t.equal(session.inflight, 65_535)
+  for (let i = 0; i < 2; i++) acknowledgeMany(session, receiver, 66_000)
+  t.equal(receiver.count, 66_000)
+})
+
+t.test('where an identifier is given only when the packet is sent, the store is told, once', async t => {
+  const told: (readonly [sequence: number, packetId: number])[] = []
+  const ledger = new Ledger(openMemoryStore(), longTurns)
+  ledger.record = change => {
+    if (change.kind === 'sent') told.push([change.entry.sequence, change.entry.packetId])
+    return undefined
+  }
+  // As Mosquitto's file, and a store of before, have them.
+  const fields = {
+    clientId,
+    message: messageOf('a'),
+    qos: 2,
+    retain: false,
+    subscriptionIdentifier: 0,
+    packetId: 0,
+    state: 'queued'
+  } as const
+  const entries = [1, 2].map((sequence): QueueEntry => ({ ...fields, sequence }))
+  const host = { ...hostOf(new Bench('unstored')), ledger, store: storeOf(openMemoryStore(), async after => entries.slice(after)) }
+  const record = { clientId, version: 5, expiryInterval: 1000, leftAt: 1 } as const
+  const queue = { lastSequence: 2, lastPacketId: 7, queued: { messages: 2, bytes: 2 } }
+  const session = new Session(host, record, { ...record, ...queue, subscriptions: [], held: new Map<number, Message>() })
+  session.resume(new NotingReceiver())
+  session.pump()
+  while (session.pending > session.inflight) await turn()
+  const third = session.enqueue(messageOf('a'), 2, false, 0)
+  if (third !== undefined) session.take(third)
+  session.resume(new NotingReceiver())
+  session.pump()
+  t.equal(session.inflight, 3)
+  t.same(told, [
+    [1, 8],
+    [2, 9]
+  ])
+})
+
 t.test('what is held for PUBREL: counted, replaced, released once', async t => {
   const bench = new Bench('unstored')
   const { session } = bench
