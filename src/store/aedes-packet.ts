@@ -29,13 +29,14 @@ export interface Packet {
 
 type Delivery = Pick<QueueEntry, 'message' | 'qos' | 'retain' | 'subscriptionIdentifier'>
 
-const ours = 'mosquitero-'
+/** Of the broker id of our packets. */
+export const runPrefix = 'mosquitero-'
 const idRange = 0x1_0000
 const none = Buffer.alloc(0)
 
 /** Sorts by time: aedes-persistence-level reads a queue in the order of broker ids. */
 export function runId(): string {
-  return `${ours}${Date.now().toString(36).padStart(9, '0')}-${randomBytes(8).toString('hex')}`
+  return `${runPrefix}${Date.now().toString(36).padStart(9, '0')}-${randomBytes(8).toString('hex')}`
 }
 
 /** The one number of a packet that every persistence keeps as it is has room for the packet identifier. */
@@ -52,7 +53,7 @@ export function wasReceived(packetId: number): number {
 export function packetIdOf(packet: Packet): { readonly packetId: number; readonly state: QueueEntry['state'] } {
   const { brokerId, brokerCounter, messageId } = packet
   if (isPubrel(packet)) return { packetId: messageId % idRange, state: 'received' }
-  if (!brokerId.startsWith(ours)) return { packetId: messageId % idRange, state: messageId === 0 ? 'queued' : 'sent' }
+  if (!brokerId.startsWith(runPrefix)) return { packetId: messageId % idRange, state: messageId === 0 ? 'queued' : 'sent' }
   if (messageId > idRange && messageId < 2 * idRange) return { packetId: messageId - idRange, state: 'received' }
   return { packetId: brokerCounter % idRange, state: 'queued' }
 }

@@ -87,6 +87,8 @@ export interface AedesStoreOptions {
   clientIds?(): Promise<readonly string[]>
   /** Removes what a removal that was cut off may have left of a queued packet. */
   sweep?(brokerId: string, brokerCounter: number): Promise<unknown>
+  /** Everything was read: what is queued, by broker id, colon, counter. What is queued from now on has this broker id. */
+  opened?(brokerId: string, queued: ReadonlySet<string>): void
   /** A commit did not go through; once per trouble. It is tried again. */
   failed(error: unknown): void
   /** It went through after all. */
@@ -229,12 +231,16 @@ class AedesStore implements Store {
       retained.set(topic, messageOf({ ...packet, topic }))
     }
     const sessions: StoredSession[] = []
+    const queued = new Set<string>()
     const clientIds = (await this.#options.clientIds?.()) ?? []
     for (let i = 0; i < clientIds.length; i += atOnce) {
       for (const session of await Promise.all(clientIds.slice(i, i + atOnce).map(clientId => this.#read(clientId)))) {
-        if (session !== undefined) sessions.push(session)
+        if (session === undefined) continue
+        sessions.push(session)
+        if (this.#options.opened !== undefined) this.#sessions.get(session.clientId)?.addNames(queued)
       }
     }
+    this.#options.opened?.(this.#run, queued)
     return { sessions, retained: [...retained.values()] }
   }
 
@@ -592,6 +598,10 @@ class Places {
 
   find({ brokerId, brokerCounter }: Packet): Place | undefined {
     return this.#byPacket.get(`${brokerId}:${brokerCounter}`)
+  }
+
+  addNames(to: Set<string>): void {
+    for (const name of this.#byPacket.keys()) to.add(name)
   }
 
   remove(place: Place): void {

@@ -8,6 +8,7 @@ import { BrokerError, errorMessage, type Location, systemReason } from '../error
 import type { Log } from '../log-events.js'
 import type { Store } from '../storage.js'
 import { type AedesPersistence, openAedesStore } from './aedes.js'
+import { removeLeftovers } from './redis-leftovers.js'
 
 /** Is the store there? A broker asks before it promises anything. */
 export interface Availability {
@@ -33,12 +34,14 @@ const longestPause = 3000
 const maxSessionDelivery = 0x7fff_ffff
 /** A Redis that hangs is a Redis that is away. */
 const commandTimeout = 5000
+/** Whoever is putting a packet into a queue, or removing it, is through by then, or his commands have timed out. */
+const leftoverPatience = 2 * commandTimeout
 /** A Redis that is full or a replica, or where our account lacks a right, refuses every command: said once in this time. */
 const refusalPause = 60_000
 const schemes = 'redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, or unix:///PATH[?db=N]'
 
-/** Connects in the background. Throws only for a URL that can't be meant. */
-export function openRedisStore(url: string, log: Log, at?: Location): RedisStore {
+/** Connects in the background. Throws only for a URL that can't be meant. `patience`: before leftovers of a crash are removed. */
+export function openRedisStore(url: string, log: Log, at?: Location, patience = leftoverPatience): RedisStore {
   const { address, options } = parseRedisUrl(url, at)
   const redis = new Redis({
     ...options,
@@ -56,11 +59,17 @@ export function openRedisStore(url: string, log: Log, at?: Location): RedisStore
   const state = new RedisState(redis, address, log, at)
   const conn = guardCommands(redis, error => state.refuses(error))
   const persistence = redisPersistence({ conn, maxSessionDelivery })
+  const closed = new AbortController()
   const store = openAedesStore(persistence, {
     availability: state,
     clientIds: () => conn.smembers('clients'),
     // A counter that was lowered and not removed would stay.
     sweep: (brokerId, counter) => conn.del(`packet:${brokerId}:${counter}`, `packet:${brokerId}:${counter}:offlineCount`),
+    // Without the guard: an account that may not do this loses nothing, and the next start tries again.
+    opened: (run, queued) => {
+      const isInUse = (name: string): boolean => queued.has(name) || name.startsWith(`${run}:`)
+      removeLeftovers(redis, { isInUse, patience, signal: closed.signal }).catch(() => {})
+    },
     // That Redis is away or refuses is said already.
     failed: error => {
       if (state.up && !isRefusal(error)) log.write('storeFailed', { reason: errorMessage(error) })
@@ -76,6 +85,7 @@ export function openRedisStore(url: string, log: Log, at?: Location): RedisStore
     whenUp: () => state.whenUp(),
     caused: isRefusal,
     async close() {
+      closed.abort()
       await store.close()
       await state.close()
     }
