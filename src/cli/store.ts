@@ -1,6 +1,6 @@
 // `mosquitero store`: what lies in the store of `persistence true`, as lines of text and back, and whether it is sound.
 
-import { createReadStream, existsSync } from 'node:fs'
+import { createReadStream, existsSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
@@ -12,6 +12,7 @@ import { readConfig } from '../snapshot.js'
 import type { Change } from '../storage.js'
 import { DiskStore, storePath } from '../store/disk.js'
 import { checkDumpHead, dumpHead, dumpLine, parseDumpLine } from '../store/dump.js'
+import { databaseFault } from '../store/mosquitto-file.js'
 
 /** What a command has of the world; `process` fits. */
 interface StoreIo {
@@ -55,7 +56,7 @@ export async function runStore(argv: readonly string[], io: StoreIo): Promise<nu
   try {
     const args = await parseCommand(argv, io)
     if (typeof args === 'number') return args
-    if (args.command !== 'import') mustExist(args.file)
+    await mustBeStore(args)
     const log = openLog(toPeople)
     const disk = new DiskStore({ file: args.file, log, sync: true })
     try {
@@ -201,10 +202,15 @@ async function fileOf(conf: string, { env, stderr }: StoreIo): Promise<string | 
   return undefined
 }
 
-// Opening would make it.
-function mustExist(file: string): void {
+// Opening would make it, and put away what lies in its place.
+async function mustBeStore({ command, file }: Arguments): Promise<void> {
   const path = storePath(file)
-  if (!existsSync(path) && !existsSync(file)) throw new BrokerError('ERR_STORE_OPEN', `There is no store ${path}.`)
+  if (existsSync(path)) return
+  const isThere = statSync(file, { throwIfNoEntry: false })?.isFile() === true
+  if (!isThere && command === 'import') return
+  const fault = isThere ? await databaseFault(file) : ''
+  if (fault === undefined) return
+  throw new BrokerError('ERR_STORE_OPEN', `There is no store ${path}${fault && `, and ${file} ${fault}`}.`)
 }
 
 async function createNew(path: string): Promise<NodeJS.WritableStream> {

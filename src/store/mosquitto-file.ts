@@ -2,7 +2,7 @@
 
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { BrokerError, systemCode, systemReason } from '../errors.js'
-import type { KeptChange } from './mosquitto-db.js'
+import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
 import { writeMosquittoDb } from './mosquitto-db-writer.js'
 
 /** Which file it is: another one of that name is somebody else's. */
@@ -23,6 +23,12 @@ export async function markOf(file: string): Promise<FileMark | undefined> {
 
 export async function readMosquittoFile(file: string): Promise<Buffer> {
   return readFile(file).catch(error => Promise.reject(refusal(file, error)))
+}
+
+/** Why nothing of it can be taken over, as the end of a sentence; undefined: something can. */
+export async function databaseFault(file: string): Promise<string | undefined> {
+  const first = parseMosquittoDb(await readMosquittoFile(file)).next()
+  return first.done ? first.value?.message : undefined
 }
 
 /**

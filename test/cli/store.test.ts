@@ -1,6 +1,6 @@
 // `mosquitero store`: a store as lines of text, the same store from them, and what is said of one that can't be used.
 
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -145,6 +145,36 @@ t.test('wrong usage, and a store that is not there', async t => {
   t.match(await store(t, ['check', '--wrong']), { status: 2, stderr: /--wrong/ })
   t.match(await store(t, ['export', join(t.testdir(), 'nothing.db')]), { status: 1, stderr: /There is no store .*nothing\.db\.mosquitero/ })
   t.same(readdirSync(t.testdir()), [], 'and none is made')
+})
+
+t.test('a file that is no store stays where it is, whatever was meant', async t => {
+  const files = { 'mosquitto.conf': 'listener 18850\n', empty: '', 'half.db': '\0\xB5', folder: {} }
+  const dir = t.testdir(files)
+  const head = '{"dump":"mosquitero","version":1}\n'
+  for (const name of Object.keys(files)) {
+    for (const command of ['check', 'export', 'import']) {
+      if (name === 'folder' && command === 'import') continue
+      const { status, stdout, stderr } = await store(t, [command, join(dir, name)], head)
+      t.match(
+        { status, stdout, stderr },
+        { status: 1, stdout: '', stderr: /^Error: There is no store .*\.mosquitero(, and .* is .*)?\.\n$/ },
+        name
+      )
+    }
+  }
+  t.same(readdirSync(dir).sort(), Object.keys(files).sort())
+  t.equal(readFileSync(join(dir, 'mosquitto.conf'), 'utf8'), 'listener 18850\n')
+})
+
+t.test("a file of Mosquitto's is a store without one of ours beside it", async t => {
+  const file = await filled(t)
+  const open = new DiskStore({ file, log: recordLog(), sync: false })
+  await open.open()
+  await open.save()
+  await open.close()
+  rmSync(`${file}.mosquitero`, { recursive: true })
+  t.match(await store(t, ['check', file]), { status: 0, stdout: /sessions +2\n[\s\S]*It is sound\.\n/ })
+  t.ok(readFileSync(file).length > 0, 'and stays')
 })
 
 t.test('lines: there and back, and nothing that is wrong throws', async t => {

@@ -241,6 +241,13 @@ const commands: readonly Command[] = [
   { args: [...explain, 'acl', 'subscribe', 'a/#/b'], files: rights, said: "'a/#/b' is no topic filter.", status: 1 },
   { args: ['store', 'check', 'nope.db'], code: 'ERR_STORE_OPEN', said: 'There is no store nope.db.mosquitero.', status: 1 },
   {
+    args: ['store', 'check', 'm.conf'],
+    conf: usual,
+    code: 'ERR_STORE_OPEN',
+    said: 'There is no store m.conf.mosquitero, and m.conf is not a persistence database of Mosquitto.',
+    status: 1
+  },
+  {
     args: ['store', 'export', 'm.db', '--out', 'x'],
     files: { x: '' },
     code: 'ERR_STORE_OPEN',
