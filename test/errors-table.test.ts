@@ -77,7 +77,7 @@ const others: readonly (readonly [pattern: RegExp, reason: string])[] = [
   [/is an MQTT v5\.0|^\{\} version \{\}|^Usage:|^Configuration file is OK\./, 'not an error'],
   [/^What the store had is set aside|^It (was damaged; what could be read is kept|is sound)\.$/, 'not an error'],
   [
-    /^Name the store by -c FILE or by its path$|^There is no command|^Error: \{\}\.\n|^Error: There is nothing to import|^queued |^Error: \{\}:\{\}: \{\}\. What came before|^Error: The store \{\} is not empty|has no store on disk: persistence true/,
+    /^Name the store by -c FILE or by its path$|^There is no command|^Error: \{\}\.\n|^queued |has no store on disk: persistence true/,
     "an answer of 'mosquitero store', which tells all of it"
   ]
 ]

@@ -1,6 +1,6 @@
 // `mosquitero store`: what lies in the store of `persistence true`, as lines of text and back, and whether it is sound.
 
-import { createReadStream, existsSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
@@ -10,7 +10,7 @@ import { BrokerError, errorMessage, exitStatus, formatProblem, systemCode, syste
 import { openLog } from '../log.js'
 import { readConfig } from '../snapshot.js'
 import type { Change } from '../storage.js'
-import { DiskStore, storePath } from '../store/disk.js'
+import { DiskStore, hasStore, storePath } from '../store/disk.js'
 import { checkDumpHead, dumpHead, dumpLine, parseDumpLine } from '../store/dump.js'
 import { databaseFault } from '../store/mosquitto-file.js'
 
@@ -27,7 +27,7 @@ const usage = `Usage: mosquitero store export (-c FILE | PERSISTENCE-FILE) [--ou
        mosquitero store check (-c FILE | PERSISTENCE-FILE)
 
 What \`persistence true\` keeps, as lines of JSON: sessions, subscriptions, messages held and queued, retained messages. The broker must not
-run meanwhile. \`import\` wants an empty store; with --replace it empties it first, and what was there is set aside. \`check\` opens the store as
+run meanwhile. \`import\` takes all or nothing, and wants an empty store; with --replace what was there is set aside. \`check\` opens the store as
 a broker would, mends what is damaged, and says what lies in it.
 
   -c FILE           a mosquitto.conf that says where the store is
@@ -95,38 +95,66 @@ async function exportStore(disk: DiskStore, { out }: Arguments, io: StoreIo): Pr
   return 0
 }
 
+// The store is not opened before the input is seen to be one that can be, and not touched before all of it is read.
 async function importStore(disk: DiskStore, args: Arguments, io: StoreIo): Promise<number> {
-  const state = await disk.open()
-  if (state.sessions.length > 0 || state.retained.length > 0) {
-    if (!args.replace) {
-      io.stderr.write(`Error: The store ${disk.path} is not empty: --replace empties it first.\n`)
-      return 1
+  const name = args.in ?? 'standard input'
+  const lines = linesOf(args.in === undefined ? io.stdin : await openInput(args.in), name)
+  try {
+    const head = await lines.next()
+    if (head.done) throw new BrokerError('ERR_STORE_OPEN', `There is nothing to import in ${name}.`)
+    const fault = checkDumpHead(head.value)
+    if (fault !== undefined) throw new BrokerError('ERR_STORE_OPEN', `${name}:1: ${fault}.`)
+    const { sessions, retained } = await disk.open()
+    if (!args.replace && sessions.length + retained.length > 0) {
+      throw new BrokerError('ERR_STORE_OPEN', `The store ${disk.path} is not empty: --replace empties it first.`)
     }
-    io.stderr.write(`What the store had is set aside as ${await disk.beginAnew()}.\n`)
+    const place = await disk.replace(draft => takeLines(lines, name, draft))
+    if (place !== undefined) io.stderr.write(`What the store had is set aside as ${place}.\n`)
+    return 0
+  } finally {
+    await lines.return()
   }
-  const input = args.in === undefined ? io.stdin : createReadStream(args.in)
-  let line = 0
+}
+
+/** All but the first. */
+async function takeLines(lines: AsyncIterable<string>, name: string, store: DiskStore): Promise<void> {
+  let line = 1
   let batch: Change[] = []
-  for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const text of lines) {
     line += 1
     if (text.trim() === '') continue
-    const change = line === 1 ? (checkDumpHead(text) ?? undefined) : parseDumpLine(text)
-    if (typeof change === 'string') {
-      io.stderr.write(`Error: ${args.in ?? 'standard input'}:${line}: ${change}. What came before it is in the store.\n`)
-      return 1
-    }
-    if (change === undefined) continue
+    const change = parseDumpLine(text)
+    if (typeof change === 'string') throw new BrokerError('ERR_STORE_OPEN', `${name}:${line}: ${change}. The store is as it was.`)
     batch.push(change)
     if (batch.length < batchSize) continue
-    await disk.commit(batch)
+    await store.commit(batch)
     batch = []
   }
-  await disk.commit(batch)
-  if (line === 0) {
-    io.stderr.write('Error: There is nothing to import.\n')
-    return 1
+  await store.commit(batch)
+}
+
+async function openInput(file: string): Promise<NodeJS.ReadableStream> {
+  const handle = await open(file).catch(error => Promise.reject(unreadable(file, error)))
+  return handle.createReadStream()
+}
+
+async function* linesOf(input: NodeJS.ReadableStream, name: string): AsyncGenerator<string, void, void> {
+  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
+  // Whether the lines of a stream that fails throw, or just end, is not said by Node.
+  let fault: unknown
+  input.once('error', error => {
+    fault = error
+  })
+  try {
+    yield* lines
+  } catch (error) {
+    fault = error
   }
-  return 0
+  if (fault !== undefined) throw unreadable(name, fault)
+}
+
+function unreadable(name: string, error: unknown): BrokerError {
+  return new BrokerError('ERR_STORE_OPEN', `Unable to read ${name}: ${systemReason(error)}.`, undefined, { cause: error })
 }
 
 async function checkStore(disk: DiskStore, _: Arguments, io: StoreIo): Promise<number> {
@@ -204,13 +232,12 @@ async function fileOf(conf: string, { env, stderr }: StoreIo): Promise<string | 
 
 // Opening would make it, and put away what lies in its place.
 async function mustBeStore({ command, file }: Arguments): Promise<void> {
-  const path = storePath(file)
-  if (existsSync(path)) return
+  if (hasStore(file)) return
   const isThere = statSync(file, { throwIfNoEntry: false })?.isFile() === true
   if (!isThere && command === 'import') return
   const fault = isThere ? await databaseFault(file) : ''
   if (fault === undefined) return
-  throw new BrokerError('ERR_STORE_OPEN', `There is no store ${path}${fault && `, and ${file} ${fault}`}.`)
+  throw new BrokerError('ERR_STORE_OPEN', `There is no store ${storePath(file)}${fault && `, and ${file} ${fault}`}.`)
 }
 
 async function createNew(path: string): Promise<NodeJS.WritableStream> {

@@ -1,7 +1,9 @@
 // The store on this machine's disk, for `persistence true`. What is committed is there after a crash of the process or of the machine;
 // what a crash, a full disk or a hand leaves behind is opened all the same.
 
-import { rename, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import { BrokerError, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
@@ -52,6 +54,15 @@ const never = new Promise<never>(() => {})
 export function storePath(file: string): string {
   return `${file}.mosquitero`
 }
+
+/** Whether one of ours lies there. */
+export function hasStore(file: string): boolean {
+  const path = storePath(file)
+  return existsSync(path) || existsSync(nextPath(path))
+}
+
+/** Where one that is whole waits for the place of another. */
+const nextPath = (path: string): string => `${path}.next`
 
 export class DiskStore implements Store {
   readonly isDurableAtOnce = false
@@ -104,8 +115,12 @@ export class DiskStore implements Store {
 
   async open(): Promise<StoredState> {
     const started = performance.now()
+    const next = nextPath(this.path)
+    // Cut off between putting one away and the next into its place; or before, and then the one that is here stays.
+    if (!existsSync(this.path) && existsSync(next)) await rename(next, this.path)
     const lastWritten = await writtenAt(this.path)
     let level = await this.#openOurs()
+    await rm(next, { recursive: true, force: true })
     const mark = await this.#newerFile(level, lastWritten)
     this.#isSaved = await hasKey(level, savedKey)
     if (mark !== undefined) level = await this.#import(level, mark)
@@ -186,12 +201,45 @@ export class DiskStore implements Store {
     return exportChanges(this.#open, this.#index.bodies, clientId => this.#index.placeOf(clientId)?.packetId)
   }
 
-  /** Puts everything aside, and is empty; where it was put. For an open store that nobody uses yet. */
-  async beginAnew(): Promise<string> {
-    await this.#open.close()
-    const place = await moveAside(this.path, 'replaced')
-    this.#level = await this.#openOurs()
-    await this.#readAll(this.#level)
+  /**
+   * Has what `fill` commits instead of what it has; where that lies now, if it was something. For an open store that nobody uses yet, and that is
+   * closed afterwards. All of it is made beside the store: where `fill` rejects, or this is cut off, what was there is there.
+   */
+  async replace(fill: (draft: DiskStore) => Promise<void>): Promise<string | undefined> {
+    const folder = `${this.path}.draft`
+    await rm(folder, { recursive: true, force: true })
+    await mkdir(folder, { mode: 0o700 })
+    const draft = new DiskStore({ file: join(folder, 'draft'), log: this.#log, sync: this.#sync })
+    try {
+      await draft.open()
+      await fill(draft)
+      await this.#handOn(fileKey, draft)
+      await draft.close()
+      return await this.#giveWay(draft.path)
+    } finally {
+      await draft.close()
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  async #handOn(key: Buffer, draft: DiskStore): Promise<void> {
+    const [value] = await this.#open.get([key])
+    const operations = new Operations()
+    if (value !== undefined) operations.put(key, value)
+    await draft.#open.write(operations, true)
+  }
+
+  async #giveWay(path: string): Promise<string | undefined> {
+    const level = this.#open
+    const isEmpty = !(await hasSessions(level))
+    this.#level = undefined
+    await level.close()
+    const next = nextPath(this.path)
+    await rename(path, next)
+    const place = isEmpty ? undefined : await moveAside(this.path, 'replaced')
+    if (isEmpty) await rm(this.path, { recursive: true })
+    // Whoever finds it without the one in whose place it belongs puts it there.
+    await rename(next, this.path)
     return place
   }
 

@@ -1,6 +1,6 @@
 // `mosquitero store`: a store as lines of text, the same store from them, and what is said of one that can't be used.
 
-import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -12,6 +12,7 @@ import { dumpLine, parseDumpLine } from '../../dist/store/dump.js'
 import { recordLog } from '../helpers/bare-broker.js'
 import { mosquitero } from '../helpers/command.js'
 import { said } from '../helpers/kept.js'
+import { until } from '../helpers/until.js'
 
 const message = new Message({
   topic: 'a/€',
@@ -122,6 +123,62 @@ t.test("what can't be read is named with its line", async t => {
     const file = join(t.testdir(), 'mosquitto.db')
     t.match(await store(t, ['import', file], input), { status: 1, stderr: expected })
   }
+})
+
+t.test('what is in a store stays when what is to replace it can not be had', async t => {
+  const file = await filled(t)
+  const dir = join(file, '..')
+  const { stdout: before } = await store(t, ['export', file])
+  const long = before
+    .split('\n', 1)
+    .concat(Array.from({ length: 600 }, (_, i) => `{"kind":"session","clientId":"${i}","version":4,"expiryInterval":9}`))
+  const inputs = { empty: '', 'p.log': '1700000000: mosquitto version 2.0.11 starting\n', bad: `${long.join('\n')}\nnonsense\n` }
+  for (const [name, content] of Object.entries(inputs)) writeFileSync(join(dir, name), content)
+  const names = readdirSync(dir)
+  for (const [name, expected] of [
+    ['typo.jsonl', /^Error: Unable to read .*\/typo\.jsonl: No such file or directory\.\n$/],
+    ['.', /^Error: Unable to read .*: Is a directory\.\n$/],
+    ['empty', /^Error: There is nothing to import in .*\/empty\.\n$/],
+    ['p.log', /^Error: .*\/p\.log:1: the first line is not that of a dump\.\n$/],
+    ['bad', /^Error: .*\/bad:602: it is not a JSON object\. The store is as it was\.\n$/]
+  ] as const) {
+    for (const more of [[], ['--replace']]) {
+      if (name === 'bad' && more.length === 0) continue
+      t.match(await store(t, ['import', file, '--in', join(dir, name), ...more]), { status: 1, stdout: '', stderr: expected })
+      t.equal((await store(t, ['export', file])).stdout, before)
+      t.same(readdirSync(dir), names)
+    }
+  }
+  const other = join(dir, 'other.db')
+  t.match(await store(t, ['import', other, '--in', join(dir, 'bad')]), { status: 1, stderr: /bad:602/ })
+  t.match(await store(t, ['check', other]), { stdout: /sessions +0\n/ }, 'an empty one too')
+})
+
+t.test('an import that is cut off leaves what was there, or all of what came', async t => {
+  const file = await filled(t)
+  const path = `${file}.mosquitero`
+  const { stdout: before } = await store(t, ['export', file])
+  const head = before.split('\n', 1)[0] ?? ''
+  const next = `${head}\n{"kind":"session","clientId":"next","version":4,"expiryInterval":9}\n`
+
+  const importing = mosquitero(t, ['store', 'import', file, '--replace'], {})
+  importing.child.stdin?.write(next)
+  await until(() => existsSync(`${path}.draft`))
+  importing.child.kill('SIGKILL')
+  await importing.ended
+  t.equal((await store(t, ['export', file])).stdout, before, 'cut off while it came in')
+
+  t.match(await store(t, ['import', file, '--replace'], next), { status: 0, stderr: /set aside as / })
+  t.notOk(existsSync(`${path}.draft`), 'and what that left is gone')
+  const after = (await store(t, ['export', file])).stdout
+  t.match(after, /"clientId":"next"/)
+
+  renameSync(path, `${path}.next`)
+  t.match(await store(t, ['check', file]), { status: 0, stdout: /sessions +1\n/ }, 'cut off between two renames')
+  t.equal((await store(t, ['export', file])).stdout, after)
+  cpSync(path, `${path}.next`, { recursive: true })
+  t.equal((await store(t, ['export', file])).stdout, after, 'cut off before them')
+  t.notOk(existsSync(`${path}.next`))
 })
 
 t.test('a store that is damaged is mended, and that is said', async t => {

@@ -39,6 +39,15 @@ const rights = { acl: 'topic read a\n' }
 const explain = ['acl', 'explain', '-i', 'p', '-c']
 const form = 'a case is written USER [CLIENTID] read|write|subscribe TOPIC allow|deny [RULE]'
 
+const dump = '{"dump":"mosquitero","version":1}\n'
+
+async function makeStore(file: string): Promise<void> {
+  const store = new DiskStore({ file, log: recordLog(), sync: false })
+  await store.open()
+  await store.commit([{ kind: 'session', session: { clientId: 'c', version: 4, expiryInterval: 60 } }])
+  await store.close()
+}
+
 const commands: readonly Command[] = [
   { args: ['-c'], said: '-c argument given, but no config file specified.', status: 3 },
   { args: ['-p'], said: '-p argument given, but no port specified.', status: 3 },
@@ -253,11 +262,42 @@ const commands: readonly Command[] = [
     code: 'ERR_STORE_OPEN',
     said: 'Unable to write x: File exists.',
     status: 1,
-    async prepare(_, dir) {
-      const store = new DiskStore({ file: join(dir, 'm.db'), log: recordLog(), sync: false })
-      await store.open()
-      await store.close()
-    }
+    prepare: (_, dir) => makeStore(join(dir, 'm.db'))
+  },
+  {
+    args: ['store', 'import', 'm.db', '--in', 'nope'],
+    code: 'ERR_STORE_OPEN',
+    said: 'Unable to read nope: No such file or directory.',
+    status: 1
+  },
+  {
+    args: ['store', 'import', 'm.db', '--in', 'x'],
+    files: { x: '' },
+    code: 'ERR_STORE_OPEN',
+    said: 'There is nothing to import in x.',
+    status: 1
+  },
+  {
+    args: ['store', 'import', 'm.db', '--in', 'x'],
+    files: { x: 'mosquitto 2.0 starting\n' },
+    code: 'ERR_STORE_OPEN',
+    said: 'x:1: the first line is not that of a dump.',
+    status: 1
+  },
+  {
+    args: ['store', 'import', 'm.db', '--in', 'x'],
+    files: { x: `${dump}{"kind":"retained"}\n` },
+    code: 'ERR_STORE_OPEN',
+    said: 'x:2: a retained message has a message. The store is as it was.',
+    status: 1
+  },
+  {
+    args: ['store', 'import', 'm.db', '--in', 'x'],
+    files: { x: dump },
+    code: 'ERR_STORE_OPEN',
+    said: 'The store m.db.mosquitero is not empty: --replace empties it first.',
+    status: 1,
+    prepare: (_, dir) => makeStore(join(dir, 'm.db'))
   }
 ]
 
