@@ -1,5 +1,26 @@
 // Words that people write, and slips in them.
 
+/** As long as any option's name, and longer than what is left of a secret may be. */
+const longestName = 40
+const shownOfOthers = 4
+
+/**
+ * What may be shown of a word that should have been the name of an option. Where somebody named a key or a file of passwords instead, the word is a
+ * secret, or holds one behind a colon, an equals sign or a tab: shown is what comes before that, and next to nothing of what no name looks like.
+ */
+export function nameOf(word: string): string {
+  const [name = ''] = /^\s{0,4}#?!?[\w.-]+/.exec(word) ?? []
+  const end = name.length + 1
+  const isName = name !== '' && name.length <= longestName && (word.length < end || /[\s:=]/.test(word.charAt(end - 1)))
+  const shown = word.slice(0, isName ? end : shownOfOthers)
+  return shown === word ? word : `${shown}…`
+}
+
+/** Whether a line begins a key or certificate as PEM has them [RFC 7468]: what comes behind it is not for the log. */
+export function beginsPem(line: string): boolean {
+  return /^\s*-----BEGIN/.test(line)
+}
+
 /** Whether one letter inserted, left out or replaced, or two neighbours swapped, make one word of the other. */
 export function withinOneEdit(a: string, b: string): boolean {
   if (a.length > b.length) return withinOneEdit(b, a)

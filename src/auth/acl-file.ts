@@ -4,7 +4,7 @@
 import { trimBlanksEnd, trimBlanksStart } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 import { isTopicFilter } from '../topic.js'
-import { withinOneEdit } from '../words.js'
+import { beginsPem, nameOf, withinOneEdit } from '../words.js'
 import { isVariable, variableNames } from './pattern-variables.js'
 
 export const aclAccesses = ['read', 'write', 'readwrite', 'deny'] as const
@@ -38,7 +38,7 @@ export function parseAcl(content: Buffer | string, file: string): ParsedAcl {
     const text = bytes.subarray(start, end)
     parseLine(text, { file, line: ++line }, acl)
     // Somebody named a key or certificate file: one problem says so, and its lines are not for the log.
-    if (text.subarray(0, pemHeader.length).equals(pemHeader)) break
+    if (beginsPem(text.subarray(0, longestHeader).toString())) break
     start = end + 1
   }
   return { rules: acl.rules, problems: acl.problems }
@@ -55,7 +55,8 @@ interface OpenAcl {
 const lineFeed = 0x0a
 const numberSign = 0x23
 const exclamationMark = 0x21
-const pemHeader = Buffer.from('-----BEGIN')
+/** Bytes of a line that are looked at for one, with what blanks may stand before it. */
+const longestHeader = 64
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
@@ -88,7 +89,7 @@ function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
   }
   // Mosquitto repeats the spaces before the word: ` #` is a comment that does not begin in the first column.
   const [indent = ''] = /^ */.exec(line) ?? []
-  fail(acl, at, `Invalid line in acl_file "${acl.file}": ${indent}${excerpt(keyword)}.`)
+  fail(acl, at, `Invalid line in acl_file "${acl.file}": ${indent}${nameOf(keyword)}.`)
 }
 
 // Anything else behind `#!` is a comment, but for what looks like a slip.
@@ -177,7 +178,7 @@ function splitWord(text: string): [word: string, rest: string] {
   return space === -1 ? [line, ''] : [line.slice(0, space), line.slice(space + 1)]
 }
 
-// The word that could not be understood, short, and without what follows a colon: in a password file, named here by mistake, that is a hash.
+// The word that could not be understood, short, and without a hash.
 function excerpt(word: string): string {
   const [shown = ''] = word.split(/(?<=:)\$/, 1)
   if (shown.length < word.length) return `${shown}…`

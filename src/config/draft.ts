@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path'
 import { type ErrorCode, type Location, type Problem, systemReason } from '../errors.js'
+import { beginsPem, nameOf } from '../words.js'
 import { type Reading, readArgument, readsText, type Value } from './argument.js'
 import type { ConfigFile, Included } from './include.js'
 import { type ConfigObject, objectDirectives } from './object.js'
@@ -121,10 +122,11 @@ class DraftReader implements Draft {
     this.problems.push(...problems)
   }
 
-  #readDirective(directive: Directive, context: Context): void {
-    const found = directive.own ? findOwnOption(directive.name) : findOption(directive.name)
+  #readDirective(read: Directive, context: Context): void {
+    const found = read.own ? findOwnOption(read.name) : findOption(read.name)
+    const directive = { ...read, name: nameOf(read.name) }
     if (!found) {
-      const hint = directive.name.startsWith('\ufeff') ? ' A byte order mark stands before it: save the file without.' : ''
+      const hint = hintAt(read.name)
       this.#error('ERR_CONF_UNKNOWN', `Unknown configuration variable '${directive.name}'.${hint}`, directive.at)
       this.lines.push({ directive })
       return
@@ -400,6 +402,11 @@ class DraftReader implements Draft {
   #say(severity: Problem['severity'], code: ErrorCode, message: string, at: Location): void {
     this.problems.push({ severity, code, message, at })
   }
+}
+
+function hintAt(name: string): string {
+  if (beginsPem(name)) return ' This is a key or certificate, and is not read any further.'
+  return name.startsWith('\ufeff') ? ' A byte order mark stands before it: save the file without.' : ''
 }
 
 const bundledPlugins: ReadonlyMap<string, 'acl_file' | 'password_file'> = new Map([

@@ -1,6 +1,7 @@
 // The text of mosquitto.conf → its directives, each with file and line. Knows lines, comments and encodings, and no option's meaning.
 
 import type { Location, Problem } from '../errors.js'
+import { beginsPem } from '../words.js'
 import { findOwnOption, nearOwnOption } from './options.js'
 
 /** One line that says something. */
@@ -44,6 +45,8 @@ export function parseDirectives(content: Uint8Array | string, file: string, incl
     if (!words) continue
     if (line.includes('\0')) problems.push({ severity: 'error', code: 'ERR_CONF_VALUE', message: 'NUL byte in configuration.', at })
     else directives.push({ ...words, own, malformed, at })
+    // Somebody named a key or certificate: one problem says so.
+    if (beginsPem(line)) break
   }
   return { directives, problems }
 }

@@ -112,6 +112,12 @@ t.test('another file named by mistake does not get into the log', async t => {
   t.strictSame(problemsOf(`${hash}\n`), ['error acl:1 Invalid line in acl_file "acl": bob:….'])
   const key = '-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIFake\nSecret\n-----END EC PRIVATE KEY-----\n'
   t.strictSame(problemsOf(key), ['error acl:1 Invalid line in acl_file "acl": -----BEGIN.'])
+  t.strictSame(problemsOf(`\u{feff}${key}`).length, 1)
+  t.strictSame(problemsOf(`  ${key}`).length, 1)
+  t.strictSame(problemsOf('bob:klartext\ntopic\tread a\n'), [
+    'error acl:1 Invalid line in acl_file "acl": bob:….',
+    'error acl:2 Invalid line in acl_file "acl": topic\t….'
+  ])
 })
 
 t.test('an empty file has no rules and no problems', async t => {

@@ -41,6 +41,11 @@ export const confCauses = causesOf([
     'm.conf:1',
     /^Unknown configuration variable '\ufefflistener'\. A byte order mark stands before it: save the file without\.$/
   ],
+  [
+    '-----BEGIN PRIVATE KEY-----\nMHcCAQEEIFake\n-----END PRIVATE KEY-----\n',
+    'm.conf:1',
+    "Unknown configuration variable '-----BEGIN'. This is a key or certificate, and is not read any further."
+  ],
   [`${listener}max_qos\n`, 'm.conf:2', "Empty 'max_qos' value in configuration."],
   [`${listener}allow_anonymous yes\n`, 'm.conf:2', "Invalid 'allow_anonymous' value (yes)."],
   [`${listener}max_connections 3x\n`, 'm.conf:2', "'max_connections' value not a number."],
