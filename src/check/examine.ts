@@ -1,6 +1,7 @@
 // Looks at a configuration as a start would, by the same readers, and starts nothing.
 
-import { type OptionLine, withoutPassword } from '../config/lines.js'
+import { withoutPassword } from '../config/argument.js'
+import type { OptionLine } from '../config/lines.js'
 import type { Config, FileSetting, ListenerConfig } from '../config/types.js'
 import { openEnrolment } from '../enrolment-door.js'
 import { BrokerError, type Problem } from '../errors.js'

@@ -270,10 +270,19 @@ function readStore(name: string, text: string): Reading {
   const value = trimBlanks(text)
   if (value === '') return empty(name)
   if (value === 'memory') return { value }
-  const url = URL.canParse(value) ? new URL(value) : undefined
+  const url = parseUrl(value)
   if (url && /^rediss?[-+]cluster:$/.test(url.protocol)) return refuse(`Invalid '${name}' value: a Redis Cluster is not supported yet.`)
   if (url && isStoreAddress(url)) return { value }
   return refuse(`Invalid '${name}' value: 'memory', or an address like redis://localhost:6379/0, would be right.`)
+}
+
+const parseUrl = (text: string): URL | undefined => (URL.canParse(text) ? new URL(text) : undefined)
+
+/** The address of a store as it may be shown; undefined: in one that can't be meant a password may stand anywhere. */
+export function withoutPassword(address: string): string | undefined {
+  if (address === 'memory') return address
+  const url = parseUrl(address)
+  return url && isStoreAddress(url) ? `${url.protocol}//${url.host}${url.pathname}` : undefined
 }
 
 function isStoreAddress({ protocol, hostname, pathname, searchParams, username, password }: URL): boolean {
@@ -283,6 +292,7 @@ function isStoreAddress({ protocol, hostname, pathname, searchParams, username, 
     return false // A percent sign that stands for nothing: the password would be another.
   }
   const isNumber = (database: string): boolean => /^\d*$/.test(database)
-  if (protocol === 'unix:') return pathname.length > 1 && isNumber(searchParams.get('db') ?? '')
+  // With a slash too few what should be a password is a part of the path.
+  if (protocol === 'unix:') return /^\/(?!.*:.*@)./.test(pathname) && isNumber(searchParams.get('db') ?? '')
   return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== '' && isNumber(pathname.slice(1))
 }

@@ -3,6 +3,7 @@
 
 import { trimBlanks } from '../blanks.js'
 import { formatLocation, type Location, type Problem } from '../errors.js'
+import { withoutPassword } from './argument.js'
 import { speaksMqtt } from './check.js'
 import type { Draft, DraftLine } from './draft.js'
 import { environmentName, type Option } from './options.js'
@@ -203,13 +204,6 @@ function shownValue({ known, directive }: DraftLine): string | undefined {
   const value = trimBlanks(directive.value)
   if (value === '' || !known || known[1].secret) return undefined
   return known[1].argument.kind === 'store' ? withoutPassword(value) : value
-}
-
-/** The address of a store as it may be shown. */
-export function withoutPassword(address: string): string | undefined {
-  if (!URL.canParse(address)) return address === 'memory' ? address : undefined
-  const { protocol, host, pathname } = new URL(address)
-  return `${protocol}//${host}${pathname}`
 }
 
 const nextWord = (text: string): string | undefined => text.split(' ').find(word => word !== '')

@@ -163,6 +163,22 @@ tls_engine_kpass_sha1 s3cret
   const lines = linesOf(secrets, { MOSQUITERO_STORE: 'redis://:s3cret@h' })
   t.notMatch(JSON.stringify(lines), 's3cret')
   t.equal(lines.find(({ option }) => option === '#!store')?.value, 'redis://host:6379/1')
+  for (const address of [
+    'redis:/ann:s3cret@h',
+    'redis:ann:s3cret@h',
+    'redis:///ann:s3cret@h',
+    'redis://h/ann:s3cret',
+    'unix:ann:s3cret@x',
+    'unix:ann:s3cret@x?db=z',
+    'unix:/ann:s3cret@x',
+    'mysql:/ann:s3cret@h'
+  ]) {
+    const [line] = linesOf(`#!store ${address}\n`)
+    t.match(line, { option: '#!store', standing: 'refused' }, address)
+    t.notMatch(JSON.stringify(line), 's3cret')
+  }
+  const socket = 'unix:///run/redis@1.sock'
+  t.match(linesOf(`#!store ${socket}?db=1\n`), [{ value: socket, standing: 'honoured' }])
 })
 
 t.test('whatever is not simply honoured has a reason', async t => {
