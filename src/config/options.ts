@@ -334,8 +334,11 @@ export function environmentName(name: string): string {
   return `MOSQUITERO_${name.toUpperCase()}`
 }
 
-/** The own option that a slip of one letter, a wrong case or a space hides; undefined when nothing is near. */
+/** The own option that a slip of one letter, a wrong case, a blank before it or another one than a space behind it hides; undefined when nothing is near. */
 export function nearOwnOption(written: string): string | undefined {
-  const name = written.trim().toLowerCase()
+  const [name = ''] = written
+    .trim()
+    .toLowerCase()
+    .split(/[\s:=]/, 1)
   return [...ownOptionsByName.keys()].find(known => withinOneEdit(name, known))
 }

@@ -1,7 +1,7 @@
 // The text of mosquitto.conf → its directives, each with file and line. Knows lines, comments and encodings, and no option's meaning.
 
 import type { Location, Problem } from '../errors.js'
-import { beginsPem } from '../words.js'
+import { beginsPem, nameOf } from '../words.js'
 import { findOwnOption, nearOwnOption } from './options.js'
 
 /** One line that says something. */
@@ -87,6 +87,6 @@ function misspelt(line: string, at: Location): Problem | undefined {
   const known = words && nearOwnOption(words.name)
   if (!known) return undefined
   // The name alone is repeated: the value of `store` may hold a password.
-  const message = `A line '#!' with '${words.name}' is a comment: the option is written '#!${known}'.`
+  const message = `A line '#!' with '${nameOf(words.name)}' is a comment: the option is written '#!${known}'.`
   return { severity: 'warning', code: 'ERR_CONF_UNKNOWN', message, at }
 }
