@@ -21,3 +21,10 @@ export function trimBlanksEnd(text: string): string {
 function isBlank(code: number): boolean {
   return code === 0x20 || (code >= 0x09 && code <= 0x0d)
 }
+
+const byteOrderMark = Buffer.of(0xef, 0xbb, 0xbf)
+
+/** Whether a file begins with the mark that some editors write before UTF-8. To Mosquitto it is a part of the first line, and so it is here. */
+export function startsWithMark(content: Uint8Array): boolean {
+  return byteOrderMark.equals(content.subarray(0, byteOrderMark.length))
+}

@@ -24,6 +24,15 @@ t.test('a block without its END line is there, and not closed', async t => {
   t.same(pemBlocks('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CRL-----\n'), [cut])
 })
 
+t.test('a byte order mark before the first block is passed by, as OpenSSL does it', async t => {
+  const text = block('ENCRYPTED PRIVATE KEY', 'AAAA')
+  for (const mark of ['\ufeff', '\u00ef\u00bb\u00bf']) {
+    t.same(pemBlocks(mark + text), pemBlocks(text))
+    t.ok(isEncryptedKey(mark + text))
+    t.same(pemBlocks(text + mark + text), pemBlocks(text), 'and nowhere else')
+  }
+})
+
 t.test('a marker inside a line is none', async t => {
   t.same(pemBlocks('see -----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'), [])
 })

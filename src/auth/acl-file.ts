@@ -89,7 +89,8 @@ function parseLine(bytes: Buffer, at: Location, acl: OpenAcl): void {
   }
   // Mosquitto repeats the spaces before the word: ` #` is a comment that does not begin in the first column.
   const [indent = ''] = /^ */.exec(line) ?? []
-  fail(acl, at, `Invalid line in acl_file "${acl.file}": ${indent}${nameOf(keyword)}.`)
+  const hint = keyword.startsWith('\ufeff') && !beginsPem(keyword) ? ' A byte order mark stands before it: save the file without.' : ''
+  fail(acl, at, `Invalid line in acl_file "${acl.file}": ${indent}${nameOf(keyword)}.${hint}`)
 }
 
 // Anything else behind `#!` is a comment, but for what looks like a slip.

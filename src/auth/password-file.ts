@@ -2,7 +2,7 @@
 // A line that gives no usable entry is a Problem with its line and user; no message ever holds a hash or a password.
 
 import { Buffer, isUtf8 } from 'node:buffer'
-import { trimBlanks } from '../blanks.js'
+import { startsWithMark, trimBlanks } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 
 /** A stored password: how it was derived, and the result. */
@@ -68,7 +68,12 @@ export function parsePasswordFile(content: Buffer | string, file: string, { leni
   const report = (severity: Problem['severity'], message: string, at: Location) =>
     problems.push({ severity, code: 'ERR_PASSWORD_SYNTAX', message, at })
 
-  for (const [index, line] of splitLines(content).entries()) {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  if (startsWithMark(bytes)) {
+    const message = `A byte order mark at the beginning of password file '${file}' is a part of the first username: save the file without.`
+    report('warning', message, { file, line: 1 })
+  }
+  for (const [index, line] of bytes.toString('latin1').split('\n').entries()) {
     const at = { file, line: index + 1 }
     const verdict = parseLine(line, file, at)
     if (verdict === undefined) continue
@@ -138,10 +143,6 @@ export function quoteName(name: string): string {
   const clean = name.replace(/\$(6|7|argon2id)\$.*/su, '$$$1$$...')
   const shown = clean.length > 100 ? `${clean.slice(0, 100)}...` : clean
   return `'${shown.replace(/[\p{Cc}\u2028\u2029]/gu, character => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)}'`
-}
-
-function splitLines(content: Buffer | string): string[] {
-  return (typeof content === 'string' ? Buffer.from(content) : content).toString('latin1').split('\n')
 }
 
 // The sentences are those of Mosquitto 2.1, made longer by who and what.

@@ -2,6 +2,7 @@
 
 import { isUtf8 } from 'node:buffer'
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import { startsWithMark } from '../blanks.js'
 import type { Location, Problem } from '../errors.js'
 import { quoteName, splitFields } from './password-file.js'
 
@@ -29,6 +30,10 @@ export function parsePskFile(content: Buffer, file: string): ParsedPskFile {
   const problems: Problem[] = []
   const report = (severity: Problem['severity'], message: string, at: Location) =>
     problems.push({ severity, code: 'ERR_PSK_SYNTAX', message, at })
+  if (startsWithMark(content)) {
+    const message = `A byte order mark at the beginning of psk_file '${file}' is a part of the first identity: save the file without.`
+    report('warning', message, { file, line: 1 })
+  }
   for (const [index, line] of content.toString('latin1').split('\n').entries()) {
     const at = { file, line: index + 1 }
     const verdict = parseLine(line, at)

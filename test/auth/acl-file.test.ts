@@ -104,7 +104,9 @@ t.test('text that is not UTF-8 is refused, but in a comment', async t => {
     'error acl:3 Invalid line in acl_file "acl": it holds a NUL character, which no topic or username can.'
   ])
   t.strictSame(rulesOf('user Jürgen\ntopic grün/€'), [[2, 'Jürgen', 'topic', 'readwrite', 'grün/€']])
-  t.strictSame(problemsOf('\u{feff}topic read a'), ['error acl:1 Invalid line in acl_file "acl": \u{feff}topic.'])
+  t.strictSame(problemsOf('\u{feff}topic read a'), [
+    'error acl:1 Invalid line in acl_file "acl": \u{feff}topic. A byte order mark stands before it: save the file without.'
+  ])
 })
 
 t.test('another file named by mistake does not get into the log', async t => {

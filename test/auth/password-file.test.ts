@@ -42,6 +42,13 @@ t.test('the three schemes are read with their parameters', async t => {
   )
 })
 
+t.test('a byte order mark is a part of the first username, as in Mosquitto, and that is said', async t => {
+  const { entries, problems } = strict(`\ufeffann:${good}\nbob:${good}\n`)
+  t.same([...entries.keys()], ['\ufeffann', 'bob'])
+  t.match(problems, [{ severity: 'warning', at: { line: 1 }, message: /^A byte order mark at the beginning of password file 'passwd' / }])
+  t.equal(problems.length, 1)
+})
+
 t.test('fields are taken as Mosquitto takes them', async t => {
   const lines: [line: string, username: string][] = [
     [`  ann\t: ${good} \r`, 'ann'],

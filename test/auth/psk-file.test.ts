@@ -35,6 +35,14 @@ t.test('what Mosquitto skips is skipped, with a line that says so and shows no k
   ])
 })
 
+t.test('a byte order mark is a part of the first identity, as in Mosquitto, and that is said', async t => {
+  const { keys, said } = read('\ufeffann:01\nbob:02\n')
+  t.strictSame(keys, { '\ufeffann': '01', bob: '02' })
+  t.strictSame(said, [
+    "warning psk:1 A byte order mark at the beginning of psk_file 'psk' is a part of the first identity: save the file without."
+  ])
+})
+
 t.test('a key that is not hexadecimal is an error, without the key', async t => {
   t.strictSame(read('ann:secret\n').said, ["error psk:1 psk for identity 'ann' in psk_file 'psk' contains non-hexadecimal characters."])
   t.match(read(Buffer.from('\xff\xfe:0a', 'latin1')).said, [/^warning psk:1 .*skipped: the identity is not UTF-8\.$/])

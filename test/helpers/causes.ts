@@ -237,6 +237,12 @@ export const fileCauses = causesOf([
     'm.conf:4',
     'The enrolment listener cannot sign. Unable to read no.crt: No such file or directory.'
   ],
+  [
+    acl,
+    'acl:1',
+    'Invalid line in acl_file "acl": \ufefftopic. A byte order mark stands before it: save the file without.',
+    pattern('\\xef\\xbb\\xbftopic read #')
+  ],
   [acl, 'acl:1', 'Invalid line in acl_file "acl": tpoic.', pattern('tpoic read #')],
   [
     acl,
@@ -434,6 +440,12 @@ export const warnings = causesOf([
     'The environment variable MOSQUITERO_IDENTITY_SOURCE has no effect: no listener takes anything from certificates.',
     { env: { MOSQUITERO_IDENTITY_SOURCE: 'serial' } }
   ],
+  [
+    psk,
+    'k:1',
+    "A byte order mark at the beginning of psk_file 'k' is a part of the first identity: save the file without.",
+    { files: { k: '\\xef\\xbb\\xbfann:0a\n' } }
+  ],
   [psk, 'k:1', "Invalid line in psk_file 'k', skipped: 'ann' has no key.", { files: { k: 'ann:\n' } }],
   [acl, 'acl:1', "A line '#!' with 'patern' is a comment: a line of ours is written '#!pattern'.", pattern('#!patern a/%c')],
   [acl, 'acl:1', "ACL pattern 'a' does not contain '%c' or '%u'.", pattern('pattern a')],
@@ -448,6 +460,12 @@ export const warnings = causesOf([
     'acl:1',
     /^ACL topic "a\t" holds a tab and never matches: words are separated by spaces only\.$|^ACL topic "a\tb" holds a tab/,
     pattern('topic read a\tb')
+  ],
+  [
+    passwords,
+    'p:1',
+    "A byte order mark at the beginning of password file 'p' is a part of the first username: save the file without.",
+    lines(`\\xef\\xbb\\xbfann:$6$${salt}$${hash}\n`)
   ],
   [passwords, 'p:1', "Invalid line in password file 'p', skipped: it is not of the form name:hash.", lines('ann\n')],
   [passwords, 'p:1', "Invalid line in password file 'p', skipped: the username is not UTF-8.", lines('\\xff:x\n')],

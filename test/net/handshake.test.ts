@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { HandshakeGate } from '../../dist/net/handshake-gate.js'
@@ -75,6 +75,24 @@ t.test('each failed handshake gives one line with its reason, with real clients'
   const args = ['-h', '127.0.0.1', '-p', String(listener.port), '-t', 'a', '-m', 'b', '--cafile', pki.ca, ...own]
   t.equal((await run('mosquitto_pub', ['--insecure', ...args])).status, 0)
   t.equal(accepted.length, 1, 'with --insecure it does not look at the name')
+})
+
+t.test('files that an editor saved with a byte order mark do the same', async t => {
+  const pki = await testPki(t)
+  const server = await pki.server({ names: ['localhost'] })
+  const [good, bad] = [await pki.client('good'), await pki.client('bad')]
+  const marked = (file: string): string => {
+    writeFileSync(`${file}.bom`, `\ufeff${readFileSync(file, 'utf8')}`)
+    return `${file}.bom`
+  }
+  const crlfile = marked(await pki.revoke(bad))
+  const files = { cert: marked(server.cert), key: marked(server.key), cafile: marked(pki.ca), crlfile }
+  const { listener, accepted, log } = await testListener(t, { tls: tlsConfig(files) })
+  const by = ({ cert, key }: { cert: string; key: string }) => publish(listener.port, '--cafile', pki.ca, '--cert', cert, '--key', key)
+  t.equal((await by(good)).status, 0)
+  t.equal(accepted.length, 1)
+  t.not((await by(bad)).status, 0)
+  t.match(await log.waitFor('rejected'), /revoked/)
 })
 
 t.test('who says nothing is sent away after a while, at every stage', async t => {
