@@ -19,10 +19,16 @@ export type ChainFault = BrokenChain['fault']
 /** `path` runs from the leaf to the root, both included. */
 export type ChainResult = { readonly path: readonly Certificate[] } | BrokenChain
 
-export type BrokenChain = { readonly fault: 'unknown-ca' } | { readonly fault: CaFault; readonly by: Certificate }
+/** `isUnverified`: there may be a way all the same, over a signature that was too dear to verify. */
+export type BrokenChain =
+  | { readonly fault: 'unknown-ca'; readonly isUnverified?: boolean }
+  | { readonly fault: CaFault; readonly by: Certificate }
 
 // Enough for cross-signed hierarchies; an end to what a peer can make us compute by sending look-alikes.
 const maxSignatureChecks = 32
+// A stranger's CAs may have RSA keys of 4096 or 8192 bits each: a few are verified on any machine, more while they take no time to speak of.
+const certainChecks = 3
+const strangersTime = 5
 const maxLength = 10
 const mostSigned = 10_000
 
@@ -76,20 +82,26 @@ export function toCertificate(x509: X509Certificate): Certificate {
   return { x509, fields: readCertificate(x509.raw) }
 }
 
-/** The way from a certificate to a root of the store, over `intermediates` where needed: issuer, signature, CA flag, key usage, path length, dates of the CAs. */
-export function buildChain(leaf: Certificate, intermediates: readonly Certificate[], trust: TrustStore, now: Date): ChainResult {
-  let checks = maxSignatureChecks
-  let broken: BrokenChain = { fault: 'unknown-ca' }
+/**
+ * The way from a certificate to a root of the store, over `intermediates` where needed: issuer, signature, CA flag, key usage, path length, dates of the CAs.
+ * For a stranger, whose certificate OpenSSL did not accept, little is computed.
+ */
+export function buildChain(
+  leaf: Certificate,
+  intermediates: readonly Certificate[],
+  trust: TrustStore,
+  now: Date,
+  { isStranger = false } = {}
+): ChainResult {
+  const checks = new SignatureChecks(trust, isStranger)
+  let broken: Exclude<BrokenChain, { fault: 'unknown-ca' }> | undefined
 
   function extend(path: readonly Certificate[], last: Certificate): readonly Certificate[] | undefined {
-    if (isSelfSigned(last)) return trust.has(last) ? path : undefined
-    const ours = trust.named(last.fields.issuerKey)
-    const candidates = [...ours, ...intermediates.filter(({ fields }) => fields.subjectKey === last.fields.issuerKey)]
-    for (const [index, candidate] of candidates.entries()) {
-      if (path.length >= maxLength || path.includes(candidate) || checks === 0) continue
-      checks -= 1
-      if (!(index < ours.length ? trust.hasSigned(candidate, last) : hasSigned(candidate, last))) continue
-      const fault = faultOf(candidate, countBelow(path), now)
+    if (checks.isSelfSigned(last)) return trust.has(last) ? path : undefined
+    const named = intermediates.filter(({ fields }) => fields.subjectKey === last.fields.issuerKey)
+    for (const candidate of candidatesOf(trust.named(last.fields.issuerKey), named)) {
+      if (path.length >= maxLength || path.includes(candidate) || !checks.hasSigned(candidate, last)) continue
+      const fault = faultOf(candidate, countBelow(path), now, checks)
       if (fault !== undefined) {
         broken = { fault, by: candidate }
         continue
@@ -101,7 +113,85 @@ export function buildChain(leaf: Certificate, intermediates: readonly Certificat
   }
 
   const path = extend([leaf], leaf)
-  return path === undefined ? broken : { path }
+  if (path !== undefined) return { path }
+  return broken ?? { fault: 'unknown-ca', ...(checks.isIncomplete && { isUnverified: true }) }
+}
+
+/** The signatures that are verified for one certificate: so many, and for a stranger with what it sends only those that are soon done. */
+class SignatureChecks {
+  readonly #trust: TrustStore
+  readonly #isStranger: boolean
+  readonly #end = performance.now() + strangersTime
+  #made = 0
+  /** A stranger's signature was left out. */
+  isIncomplete = false
+
+  constructor(trust: TrustStore, isStranger: boolean) {
+    this.#trust = trust
+    this.#isStranger = isStranger
+  }
+
+  hasSigned(issuer: Certificate, certificate: Certificate): boolean {
+    if (this.#made >= maxSignatureChecks || !this.#isAffordable(issuer)) return false
+    this.#made += 1
+    return this.#isOurs(issuer) ? this.#trust.hasSigned(issuer, certificate) : hasSigned(issuer, certificate)
+  }
+
+  isSelfSigned(certificate: Certificate): boolean {
+    const { subjectKey, issuerKey } = certificate.fields
+    if (subjectKey !== issuerKey || selfSigned.has(certificate.x509) || !this.#isStranger) return isSelfSigned(certificate)
+    if (!this.#isAffordable(certificate)) return false
+    this.#made += 1
+    return isSelfSigned(certificate)
+  }
+
+  #isAffordable(issuer: Certificate): boolean {
+    if (!this.#isStranger) return true
+    const hasTime = this.#made < certainChecks || performance.now() < this.#end
+    const affordable = hasTime && (this.#isOurs(issuer) || isCheap(issuer))
+    if (!affordable) this.isIncomplete = true
+    return affordable
+  }
+
+  #isOurs(certificate: Certificate): boolean {
+    return this.#trust.named(certificate.fields.subjectKey).includes(certificate)
+  }
+}
+
+/** Ours first, and last what is dear to verify with: most often another has signed. */
+function* candidatesOf(ours: readonly Certificate[], others: readonly Certificate[]): Generator<Certificate> {
+  yield* ours
+  const dear: Certificate[] = []
+  for (const other of others) {
+    if (isCheap(other)) yield other
+    else dear.push(other)
+  }
+  yield* dear
+}
+
+const longestModulus = 8192
+const largestExponent = 2n ** 32n
+
+/**
+ * A key that OpenSSL verifies with in two milliseconds at most. It takes exponents as long as the modulus up to 3072 bits, for which one
+ * signature takes fifteen, and primes of DSA up to 10000 bits.
+ */
+function isCheap({ x509 }: Certificate): boolean {
+  try {
+    const { asymmetricKeyType, asymmetricKeyDetails: { modulusLength = 0, publicExponent = 0n, namedCurve = '' } = {} } = x509.publicKey
+    switch (asymmetricKeyType) {
+      case 'rsa':
+      case 'rsa-pss':
+        return modulusLength <= longestModulus && publicExponent <= largestExponent
+      case 'ec':
+        return /^(prime|secp|brainpool)/.test(namedCurve)
+      default:
+        return asymmetricKeyType === 'ed25519' || asymmetricKeyType === 'ed448'
+    }
+  } catch {
+    // A key of a kind that OpenSSL does not know: it takes no time to find that out.
+    return true
+  }
 }
 
 /** Has this CA issued and signed that certificate? */
@@ -132,10 +222,10 @@ function countBelow(path: readonly Certificate[]): number {
   return path.slice(1).filter(({ fields }) => fields.subjectKey !== fields.issuerKey).length
 }
 
-function faultOf(ca: Certificate, casBelow: number, now: Date): CaFault | undefined {
+function faultOf(ca: Certificate, casBelow: number, now: Date, checks: SignatureChecks): CaFault | undefined {
   const { version, basicConstraints, keyUsage, notBefore, notAfter } = ca.fields
   // Without the extension: a version 1 root, or a key that may sign certificates [X509_check_ca(3)].
-  const mayIssue = basicConstraints?.ca ?? ((version === 1 && isSelfSigned(ca)) || keyUsage !== undefined)
+  const mayIssue = basicConstraints?.ca ?? ((version === 1 && checks.isSelfSigned(ca)) || keyUsage !== undefined)
   if (!mayIssue || keyUsage?.certificateSign === false) return 'not-a-ca'
   if (basicConstraints?.pathLength !== undefined && casBelow > basicConstraints.pathLength) return 'path-too-long'
   if (now > notAfter) return 'ca-expired'

@@ -68,7 +68,9 @@ function judgeShown(socket: TLSSocket, material: TlsMaterial, now: Date): PeerVe
   const sent = sentWith(x509).map(toCertificate)
   if (socket.authorized !== true) {
     const error = String(socket.authorizationError)
-    return isForgiven(error, leaf, material, now) ? judgeCertificate(leaf, sent, material, now) : diagnose(leaf, sent, material, now, error)
+    return isForgiven(error, leaf, material, now)
+      ? judgeCertificate(leaf, sent, material, now, error)
+      : diagnose(leaf, sent, material, now, error)
   }
   return judgeCertificate(leaf, sent, material, now)
 }
@@ -116,11 +118,13 @@ function orUnreadable(judge: () => PeerVerdict): PeerVerdict {
 
 const noCertificate: PeerRefusal = { ok: false, reason: 'no-certificate', words: 'client did not send a certificate' }
 
-function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date): PeerVerdict {
+/** `error`: what OpenSSL had against it. */
+function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date, error?: string): PeerVerdict {
   const outdated = checkDates(leaf, now)
   if (outdated !== undefined && material.peers.forgivesDates === undefined) return outdated
-  const chain = buildChain(leaf, [...sent, ...material.intermediates.values()], material.trust, now)
-  if ('fault' in chain) return refuseChain(leaf, chain, material)
+  const others = [...sent, ...material.intermediates.values()]
+  const chain = buildChain(leaf, others, material.trust, now, { isStranger: error !== undefined })
+  if ('fault' in chain) return refuseChain(leaf, chain, material, error)
   const broken = outdated && brokenRule(chain.path)
   if (broken !== undefined) return refuseRule(leaf, broken)
   const revoked = checkAgainstLists(chain.path, material, now)
@@ -131,8 +135,8 @@ function judgeCertificate(leaf: Certificate, sent: readonly Certificate[], mater
 
 /** Node has said no, and names just the last of several errors: find the one that helps. */
 function diagnose(leaf: Certificate, sent: readonly Certificate[], material: TlsMaterial, now: Date, error: string): PeerRefusal {
-  const chain = buildChain(leaf, sent, material.trust, now)
-  if ('fault' in chain) return refuseChain(leaf, chain, material)
+  const chain = buildChain(leaf, sent, material.trust, now, { isStranger: true })
+  if ('fault' in chain) return refuseChain(leaf, chain, material, error)
   const refusal = checkDates(leaf, now)
   if (refusal !== undefined) return refusal
   return refuse('not-authorized', leaf, authorizationWords.get(error) ?? `certificate is not accepted by OpenSSL (${error})`)
@@ -151,8 +155,8 @@ function checkDates(leaf: Certificate, now: Date): PeerRefusal | undefined {
   return undefined
 }
 
-function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMaterial): PeerRefusal {
-  if (broken.fault === 'unknown-ca') return refuseStranger(leaf, material)
+function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMaterial, error = 'no chain'): PeerRefusal {
+  if (broken.fault === 'unknown-ca') return broken.isUnverified ? refuseUnverified(leaf, error) : refuseStranger(leaf, material)
   const { fault, by } = broken
   const ca = shown(by.fields.subject)
   switch (fault) {
@@ -169,6 +173,12 @@ function refuseChain(leaf: Certificate, broken: BrokenChain, material: TlsMateri
 
 function refuseRule(leaf: Certificate, { rule, by, words }: BrokenRule): PeerRefusal {
   return refuse(rule, leaf, `${by === leaf ? 'certificate' : `the CA ${shown(by.fields.subject)}`} ${words}`)
+}
+
+// Whether its CAs lead to ours is not known here, and OpenSSL's last error is all that there is to say.
+function refuseUnverified(leaf: Certificate, error: string): PeerRefusal {
+  const words = `certificate is not accepted by OpenSSL (${error}), and shows CAs whose signatures would take too long to verify`
+  return refuse('not-authorized', leaf, words)
 }
 
 function refuseStranger(leaf: Certificate, { trust }: TlsMaterial): PeerRefusal {

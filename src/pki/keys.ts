@@ -40,9 +40,11 @@ export async function importPublicKey(spki: Buffer): Promise<webcrypto.CryptoKey
   return webcrypto.subtle.importKey('spki', spki, algorithm, true, ['verify'])
 }
 
-// The upper bound is for whoever has to check signatures: the time for one grows with the square of the length.
+// The upper bounds are for whoever has to check signatures: the time for one grows with the square of the length, and with the length of the
+// exponent. Those above 32 bits are not taken by Windows either.
 const minRsaBits = 2048
 const maxRsaBits = 8192
+const maxExponent = 2n ** 32n
 
 /** Why a certificate for this key is not made, or undefined when it is. Completes "its key …". */
 export function publicKeyProblem(key: KeyObject): string | undefined {
@@ -52,7 +54,8 @@ export function publicKeyProblem(key: KeyObject): string | undefined {
       if (modulusLength < minRsaBits) return `is RSA with ${modulusLength} bits; at least ${minRsaBits} are needed`
       if (modulusLength > maxRsaBits) return `is RSA with ${modulusLength} bits; at most ${maxRsaBits} are taken`
       // Smaller ones are where implementations of RSA have failed [NIST SP 800-56B, 6.4.1.1].
-      return publicExponent < 65537n ? `is RSA with the exponent ${publicExponent}; at least 65537 is needed` : undefined
+      if (publicExponent < 65537n) return `is RSA with the exponent ${publicExponent}; at least 65537 is needed`
+      return publicExponent > maxExponent ? `is RSA with an exponent above ${maxExponent}; 65537 is usual` : undefined
     case 'ed25519':
       return undefined
     default:

@@ -97,6 +97,54 @@ t.test('look-alikes among what a peer sends cost a bounded number of signature c
   t.equal(namesOf(buildChain(leaf, sent.slice(-5), trust(pki.ca), new Date()))?.length, 3)
 })
 
+t.test('for a stranger no signature is verified with a key that takes long, for others it is, and last', async t => {
+  const pki = await testPki(t)
+  const key = join(pki.dir, 'dear.key')
+  const options = ['rsa_keygen_bits:2048', 'rsa_keygen_pubexp:18446744073709551629'].flatMap(option => ['-pkeyopt', option])
+  await openssl('genpkey', '-algorithm', 'RSA', ...options, '-out', key)
+  const dear = { cert: join(pki.dir, 'dear.crt'), key }
+  const root = { cert: join(pki.dir, 'dear-root.crt'), key }
+  await openssl('req', '-new', '-key', key, '-subj', '/CN=Dear', '-out', `${key}.csr`)
+  writeFileSync(`${key}.ext`, 'basicConstraints=critical,CA:TRUE')
+  const signer = ['-CA', pki.ca, '-CAkey', pki.root.key, '-CAcreateserial', '-extfile', `${key}.ext`]
+  await openssl('x509', '-req', '-in', `${key}.csr`, ...signer, '-days', '9', '-out', dear.cert)
+  await openssl('x509', '-req', '-in', `${key}.csr`, '-signkey', key, '-extfile', `${key}.ext`, '-days', '9', '-out', root.cert)
+  const leaf = read((await issue(pki.dir, 'leaf', '', dear)).cert)
+  const now = new Date()
+  const isStranger = true
+  t.same(namesOf(buildChain(leaf, [read(dear.cert)], trust(pki.ca), now)), ['CN=leaf', 'CN=Dear', 'CN=Test CA'])
+  t.same(buildChain(leaf, [read(dear.cert)], trust(pki.ca), now, { isStranger }), { fault: 'unknown-ca', isUnverified: true })
+  t.same(namesOf(buildChain(leaf, [], trust(root.cert), now, { isStranger })), ['CN=leaf', 'CN=Dear'], 'the key of an owner’s own CA')
+  t.same(buildChain(read(root.cert), [], trust(pki.ca), now, { isStranger }), { fault: 'unknown-ca', isUnverified: true }, 'self-signed')
+
+  const cheap = await pki.authority('Dear', { issuer: pki.root, file: 'cheap' })
+  const below = read((await pki.client('below', { ca: cheap })).cert)
+  const asked: string[] = []
+  below.x509.checkIssued = other => {
+    asked.push(other.publicKey.asymmetricKeyType ?? '')
+    return false
+  }
+  buildChain(below, [read(dear.cert), read(cheap.cert)], trust(pki.ca), now)
+  t.same(asked, ['ec', 'rsa'])
+})
+
+t.test('a stranger’s signatures are verified for some milliseconds', async t => {
+  const pki = await testPki(t)
+  const middle = await pki.authority('Middle', { issuer: pki.root })
+  const leaf = read((await pki.client('dev', { ca: middle })).cert)
+  let verified = 0
+  leaf.x509.verify = () => {
+    verified += 1
+    for (const end = performance.now() + 3; performance.now() < end; );
+    return false
+  }
+  const sent = Array.from({ length: 20 }, () => read(middle.cert))
+  t.same(buildChain(leaf, sent, trust(pki.ca), new Date(), { isStranger: true }), { fault: 'unknown-ca', isUnverified: true })
+  t.equal(verified, 3)
+  t.same(buildChain(leaf, sent, trust(pki.ca), new Date()), { fault: 'unknown-ca' })
+  t.equal(verified, 3 + 20)
+})
+
 t.test('whose root is certain without looking at what the peer sent', async t => {
   const pki = await testPki(t)
   const namesake = await pki.authority('Test CA', { issuer: pki.root, file: 'namesake' })

@@ -197,6 +197,20 @@ t.test('a certificate that OpenSSL finds too weak is refused, and the line says 
   t.equal(accepted.length, 0)
 })
 
+t.test('a stranger whose CAs have keys that take long to verify with is refused without', async t => {
+  const pki = await testPki(t)
+  const key = `${pki.dir}/dear.key`
+  const cert = `${pki.dir}/dear.crt`
+  const options = ['rsa_keygen_bits:2048', 'rsa_keygen_pubexp:18446744073709551629'].flatMap(option => ['-pkeyopt', option])
+  await run('openssl', ['genpkey', '-algorithm', 'RSA', ...options, '-out', key])
+  await run('openssl', ['req', '-x509', '-new', '-key', key, '-subj', '/CN=dear', '-days', '9', '-out', cert])
+  const { listener, log } = await testListener(t, { tls: tlsConfig({ ...(await pki.server()), cafile: pki.ca }) })
+  await publish(listener.port, '--cafile', pki.ca, '--cert', cert, '--key', key)
+  const words =
+    'certificate is not accepted by OpenSSL (DEPTH_ZERO_SELF_SIGNED_CERT), and shows CAs whose signatures would take too long to verify'
+  t.ok((await log.waitFor('rejected')).endsWith(`rejected, ${words} (subject CN=dear, issuer CN=dear).`))
+})
+
 t.test('without require_certificate no certificate is asked for', async t => {
   const pki = await testPki(t)
   const server = await pki.server()

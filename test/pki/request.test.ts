@@ -68,6 +68,8 @@ t.test('weak keys and hashes are refused with the reason', async t => {
   writeFileSync(at('e3.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }))
   openssl('req', '-new', '-key', at('e3.key'), '-subj', '/CN=x', '-out', at('e3.csr'))
   await refused(t, readFileSync(at('e3.csr')), 'its key is RSA with the exponent 3; at least 65537 is needed')
+  const large = request('large', ['rsa:2048', '-pkeyopt', 'rsa_keygen_pubexp:18446744073709551629'])
+  await refused(t, large, 'its key is RSA with an exponent above 4294967296; 65537 is usual')
 })
 
 t.test('a key that is too long to check is refused before it is', async t => {
