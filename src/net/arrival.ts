@@ -73,11 +73,11 @@ export class Arrival {
   /** Starts the handshake as soon as there is a place for it. */
   beginTls(server: TlsServer, material: TlsMaterial): void {
     this.#material = material
-    const leave = this.#reception.gate.enter(
-      this.#peer.remoteAddress,
-      () => server.emit('connection', this.#socket),
-      () => this.#timedOut()
-    )
+    const leave = this.#reception.gate.enter(this.#peer.remoteAddress, {
+      start: () => server.emit('connection', this.#socket),
+      giveUp: () => this.#timedOut(),
+      received: () => this.#socket.bytesRead
+    })
     if (leave === undefined) this.#refuse(handshakeFaults.noPlace)
     else if (this.#stage === 'done') leave()
     else this.#leave = leave

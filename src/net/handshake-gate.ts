@@ -1,7 +1,9 @@
 // Lets a bounded number of TLS handshakes run at a time. Whoever comes beyond that waits, because clients that are turned away come
 // straight back; established connections get their turns in between. No address may take more than a quarter of the places, running
 // or waiting, so that one flooding machine can't keep all others out; and when several have filled all places with handshakes that don't
-// come to an end, the oldest of them give up theirs to whoever comes from an address with fewer.
+// come to an end, the oldest of them give up theirs to whoever comes from an address with fewer, or none; at once those that say nothing.
+
+import { addressGroup } from '../auth/throttle.js'
 
 interface Queue {
   running: number
@@ -10,13 +12,26 @@ interface Queue {
 
 interface Running {
   readonly queue: Queue
-  /** Milliseconds of `performance.now()`. */
-  readonly since: number
-  readonly giveUp: () => void
+  readonly entrant: Entrant
+  /** While others waited. */
+  looks: number
+}
+
+/** Who asks for a place. */
+interface Entrant {
+  start(): void
+  /** The place is needed for somebody else. It leaves. */
+  giveUp?(): void
+  /** Bytes that came, so far. */
+  received?(): number
 }
 
 /** Milliseconds that a handshake has its place for certain: a slow client on a slow line needs less. */
 const defaultGrace = 5000
+// They are counted in looks, and not by a clock: between two of them whatever has come is read, so that nobody loses a place because we are slow.
+const looksOfGrace = 20
+/** A client speaks first, and has said nothing. */
+const looksOfSilence = 4
 
 /** Frees the place when the handshake is over or given up. A second call does nothing. */
 export type Leave = () => void
@@ -24,7 +39,7 @@ export type Leave = () => void
 export class HandshakeGate {
   readonly #places: number
   readonly #waitingPlaces: number
-  /** By address, the one whose turn is next first. */
+  /** By address, of IPv6 by /64, the one whose turn is next first. */
   readonly #queues = new Map<string, Queue>()
   /** The oldest first. */
   readonly #running = new Set<Running>()
@@ -43,11 +58,9 @@ export class HandshakeGate {
     return this.#running.size
   }
 
-  /**
-   * Calls `start` now or when there is a place. Undefined: nobody more can wait. `giveUp` is called when the place is needed for somebody
-   * else, and leaves.
-   */
-  enter(address: string, start: () => void, giveUp: () => void = () => {}): Leave | undefined {
+  /** Calls `start` now or when there is a place. Undefined: nobody more can wait. */
+  enter(remoteAddress: string, entrant: Entrant): Leave | undefined {
+    const address = addressGroup(remoteAddress)
     const queue = this.#queues.get(address) ?? { running: 0, waiting: new Set() }
     const mustWait = !this.#hasPlaceFor(queue)
     if (mustWait && !this.#mayWait(queue)) return undefined
@@ -55,10 +68,10 @@ export class HandshakeGate {
     let running: Running | undefined
     let left = false
     const begin = (): void => {
-      running = { queue, since: performance.now(), giveUp }
+      running = { queue, entrant, looks: 0 }
       queue.running += 1
       this.#running.add(running)
-      start()
+      entrant.start()
     }
     if (mustWait) {
       queue.waiting.add(begin)
@@ -89,30 +102,30 @@ export class HandshakeGate {
 
   // For those who wait although their address has less than its part.
   #makeRoomLater(): void {
-    const [oldest] = this.#running
-    if (this.#timer !== undefined || oldest === undefined || this.#running.size < this.#places) return
-    const wait = oldest.since + this.#grace - performance.now()
-    this.#timer = setTimeout(() => this.#makeRoom(), Math.max(wait, shortestWait))
+    if (this.#timer !== undefined || this.#running.size < this.#places) return
+    this.#timer = setTimeout(() => this.#makeRoom(), this.#grace / looksOfGrace)
     this.#timer.unref()
   }
 
   #makeRoom(): void {
     this.#timer = undefined
-    const stale = performance.now() - this.#grace
-    for (const { queue, since, giveUp } of this.#running) {
-      if (since > stale || this.#running.size < this.#places) break
-      const poorer = this.#waitingWithLessThan(queue.running)
+    for (const running of this.#running) running.looks += 1
+    for (const running of this.#running) {
+      if (this.#running.size < this.#places) break
+      const poorer = isOverdue(running) ? this.#waitingWithLessThan(running.queue.running) : undefined
       if (poorer === undefined) continue
       // It begins first: the place that gets free is no other's.
       this.#begin(poorer)
-      giveUp()
+      running.entrant.giveUp?.()
     }
     if (this.#waitingWithLessThan(quarterOf(this.#places)) !== undefined) this.#makeRoomLater()
   }
 
-  // Two less at least, else they would take it from each other in turns.
+  // None, or two less at least: else they would take it from each other in turns.
   #waitingWithLessThan(running: number): Queue | undefined {
-    for (const queue of this.#queues.values()) if (queue.waiting.size > 0 && queue.running + 1 < running) return queue
+    for (const queue of this.#queues.values()) {
+      if (queue.waiting.size > 0 && (queue.running === 0 || queue.running + 1 < running)) return queue
+    }
     return undefined
   }
 
@@ -136,7 +149,8 @@ export class HandshakeGate {
   }
 }
 
-/** Between two looks for handshakes to give up, milliseconds. */
-const shortestWait = 100
+function isOverdue({ looks, entrant }: Running): boolean {
+  return looks >= looksOfGrace || (looks >= looksOfSilence && entrant.received?.() === 0)
+}
 
 const quarterOf = (places: number): number => Math.max(1, Math.floor(places / 4))

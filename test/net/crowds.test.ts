@@ -186,3 +186,18 @@ t.test('half ClientHellos from four addresses take all places, and another addre
     t.ok(took < 7000, `served after ${took.toFixed(0)} ms`)
   }
 })
+
+t.test('silent sockets, each from an address of its own, take all places for a second', async t => {
+  const place = await open(t, true, 30_000)
+  const addresses = Array.from({ length: 300 }, (_, i) => `127.0.${1 + (i >> 7)}.${1 + (i & 127)}`)
+  for (const localAddress of addresses) {
+    const socket = connectTcp({ port: place.port, host: '127.0.0.1', localAddress }).on('error', () => {})
+    t.teardown(() => socket.destroy())
+  }
+  await until(() => place.connections() === addresses.length)
+  t.equal(place.gate.running, 256)
+  const began = performance.now()
+  await isServed(place.port, true)
+  const took = performance.now() - began
+  t.ok(took < 4000, `served after ${took.toFixed(0)} ms`)
+})

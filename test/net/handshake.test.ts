@@ -160,7 +160,7 @@ t.test('a connection beyond all waiting places is closed with a line', async t =
 t.test('the gate: places are kept, addresses take turns, and none takes more than a quarter', t => {
   const gate = new HandshakeGate(4, 8)
   const started: string[] = []
-  const enter = (address: string) => gate.enter(address, () => started.push(address))
+  const enter = (address: string) => gate.enter(address, { start: () => started.push(address) })
   const flood = Array.from({ length: 4 }, () => enter('flood'))
   t.same(started, ['flood'])
   t.equal(flood.filter(leave => leave === undefined).length, 1, 'one runs, two wait, one is turned away')
@@ -186,14 +186,13 @@ t.test('the gate: when all places are taken, the oldest gives up its own to an a
   const given: string[] = []
   const started: string[] = []
   const enter = (address: string, name: string) => {
-    const leave = gate.enter(
-      address,
-      () => started.push(name),
-      () => {
+    const leave = gate.enter(address, {
+      start: () => started.push(name),
+      giveUp: () => {
         given.push(name)
         leave?.()
       }
-    )
+    })
     return leave
   }
   const flooders = ['a', 'b', 'c', 'd'].flatMap(address => [1, 2, 3].map(i => enter(address, `${address}${i}`)))
@@ -213,9 +212,55 @@ t.test('the gate: when all places are taken, the oldest gives up its own to an a
   t.ok(started.includes('h2'))
 })
 
+/** A gate of four places; those that came, and what became of them, by address. */
+function smallGate(grace: number, received: number) {
+  const gate = new HandshakeGate(4, 100, grace)
+  const given: string[] = []
+  const started: string[] = []
+  const enter = (address: string) => {
+    const leave = gate.enter(address, {
+      start: () => started.push(address),
+      giveUp: () => {
+        given.push(address)
+        leave?.()
+      },
+      received: () => received
+    })
+  }
+  return { given, started, enter }
+}
+
+t.test('the gate: from as many addresses as there are places, too, the oldest gives up its own after a while', async t => {
+  const { given, started, enter } = smallGate(200, 100)
+  for (const address of ['a', 'b', 'c', 'd', 'honest', 'late']) enter(address)
+  await until(
+    () => started.includes('late'),
+    () => 'a place'
+  )
+  t.same(given, ['a', 'b'])
+})
+
+t.test('the gate: who has said nothing gives up its place much sooner', async t => {
+  const slow = smallGate(2000, 1)
+  const silent = smallGate(2000, 0)
+  for (const { enter } of [slow, silent]) for (const address of ['a', 'b', 'c', 'd', 'honest']) enter(address)
+  await until(
+    () => silent.started.includes('honest'),
+    () => 'a place'
+  )
+  t.same([silent.given, slow.given], [['a'], []])
+})
+
+t.test('the gate: a /64 of IPv6 is one address', t => {
+  const { started, enter } = smallGate(60_000, 0)
+  for (const address of ['2001:db8::1', '2001:db8::2', '2001:db8:0:1::1', '::ffff:192.0.2.1', '192.0.2.1']) enter(address)
+  t.same(started, ['2001:db8::1', '2001:db8:0:1::1', '::ffff:192.0.2.1'])
+  t.end()
+})
+
 t.test('the gate: whose address has nobody waiting may wait, also when others have filled all places to wait', t => {
   const gate = new HandshakeGate(4, 4)
-  const enter = (address: string) => gate.enter(address, () => {})
+  const enter = (address: string) => gate.enter(address, { start: () => {} })
   for (const address of ['a', 'b', 'c', 'd']) t.same([enter(address), enter(address), enter(address)].map(Boolean), [true, true, false])
   t.same([enter('honest'), enter('honest')].map(Boolean), [true, false])
   for (const address of ['e', 'f', 'g']) t.ok(enter(address))
