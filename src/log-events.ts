@@ -286,6 +286,11 @@ const table = {
     (f: Peer & { deviceId: string; serial: string }) =>
       `Enrolled ${f.deviceId} from ${f.remoteAddress}:${f.remotePort}, certificate ${f.serial}.`
   ),
+  enrolmentCrowded: event(
+    'warning',
+    (f: { remoteAddress: string; open: number; waiting: number }) =>
+      `Warning: The enrolment port is crowded: ${plural(f.open, 'connection')} open, ${f.waiting} waiting, the last from ${f.remoteAddress}.`
+  ),
   enrolmentRefused: event(
     'notice',
     (f: Peer & { reason: string; who?: string }) =>

@@ -14,6 +14,8 @@ import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
 import type { Enrolled, Enrolment, EnrolmentRefusal } from '../pki/enrolment.js'
 import { encodeCertificates, estPath, estTypes, requestAttributes } from '../pki/est.js'
+import { socketBelow } from './arrival.js'
+import { HandshakeGate } from './handshake-gate.js'
 import type { TlsMaterial } from './tls.js'
 
 export interface EnrolmentServerOptions {
@@ -36,6 +38,7 @@ export interface EnrolmentServer {
 
 /** At a time. */
 const mostConnections = 256
+const mostWaiting = 512
 /** Requests that are worked on at a time; each may cost a signature. */
 const mostAtWork = 16
 /** The base64 of the largest request that is taken. */
@@ -44,8 +47,10 @@ const longestHeader = 8 * 1024
 /** Certificates of one device by renewal within an hour: each is a file and a line of the record for good. */
 const mostRenewals = 20
 const hour = 3_600_000
-/** For a request to come, and for an answer to be read. Milliseconds. */
+/** For a place to get free, for a request to come, and for an answer to be read. Milliseconds. */
 const patience = 15_000
+/** Between two lines of which one would do. */
+const lineInterval = 60_000
 
 /** Rejects when the port can't be opened. */
 export function openEnrolmentServer(options: EnrolmentServerOptions): Promise<EnrolmentServer> {
@@ -67,8 +72,16 @@ export function openEnrolmentServer(options: EnrolmentServerOptions): Promise<En
   )
   // Node's own closing forgets those that have not asked for anything yet.
   const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => sockets.add(socket.once('close', () => sockets.delete(socket))))
-  server.maxConnections = mostConnections
+  const hall = new Hall(desk, log)
+  // Node's own listener begins the handshake; here there must be a place for it first.
+  const begins = server.listeners('connection')
+  server.removeAllListeners('connection')
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket.once('close', () => sockets.delete(socket)))
+    hall.enter(socket, () => {
+      for (const begin of begins) begin.call(server, socket)
+    })
+  })
   server.keepAliveTimeout = patience
   server.timeout = patience
   server.on('clientError', (_, socket) => socket.destroy())
@@ -107,6 +120,50 @@ function close(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
     server.close(() => resolve())
     for (const socket of sockets) socket.destroy()
   })
+}
+
+/** Who may connect, and who waits: a place for each connection while it lasts, shared by addresses as those for handshakes. */
+class Hall {
+  readonly #gate = new HandshakeGate(mostConnections, mostWaiting)
+  readonly #desk: EnrolmentDesk
+  readonly #log: Log
+  #said = Number.NEGATIVE_INFINITY
+
+  constructor(desk: EnrolmentDesk, log: Log) {
+    this.#desk = desk
+    this.#log = log
+  }
+
+  enter(socket: Socket, begin: () => void): void {
+    // Stays: an error without a listener would end the process.
+    socket.on('error', () => {})
+    const giveUp = () => socket.destroy()
+    const timer = setTimeout(giveUp, patience)
+    const start = () => {
+      clearTimeout(timer)
+      if (!socket.destroyed) begin()
+    }
+    const { remoteAddress = '' } = socket
+    const leave = this.#gate.enter(remoteAddress, {
+      start,
+      giveUp,
+      received: () => socket.bytesRead,
+      isBusy: () => this.#desk.isWorkingFor(socket)
+    })
+    if (leave === undefined || this.#gate.running >= mostConnections) this.#sayCrowded(remoteAddress)
+    if (leave === undefined) giveUp()
+    socket.once('close', () => {
+      clearTimeout(timer)
+      leave?.()
+    })
+  }
+
+  #sayCrowded(remoteAddress: string): void {
+    const now = performance.now()
+    if (now - this.#said < lineInterval) return
+    this.#said = now
+    this.#log.write('enrolmentCrowded', { remoteAddress, open: this.#gate.running, waiting: this.#gate.waiting })
+  }
 }
 
 interface Answer {
@@ -149,12 +206,18 @@ class EnrolmentDesk {
   readonly #renewals = new RecentMap<readonly number[]>(10_000)
   /** Connections with a request that is not answered yet. */
   readonly #asking = new WeakSet<Socket>()
-  #atWork = 0
+  /** Those whose requests are worked on. */
+  readonly #working = new Set<Socket>()
 
   constructor(enrolment: Enrolment, log: Log) {
     this.#enrolment = enrolment
     this.#authorities = encodeCertificates(enrolment.authority)
     this.#log = log
+  }
+
+  /** `socket`: the one below TLS. */
+  isWorkingFor(socket: Socket): boolean {
+    return [...this.#working].some(stream => stream instanceof TLSSocket && socketBelow(stream) === socket)
   }
 
   change(enrolment: Enrolment): void {
@@ -208,8 +271,8 @@ class EnrolmentDesk {
     const body = await readBody(request)
     if (body === undefined) return refuse(413, 'The request is too large, or did not come whole.', { Connection: 'close' })
     // Only now: who is slow to send takes nobody's place.
-    if (this.#atWork >= mostAtWork) return refuse(503, 'Too many requests are being worked on.', { 'Retry-After': '5' })
-    this.#atWork += 1
+    if (this.#working.size >= mostAtWork) return refuse(503, 'Too many requests are being worked on.', { 'Retry-After': '5' })
+    this.#working.add(request.socket)
     try {
       return operation === 'simpleenroll' ? await this.#enrol(request, body) : await this.#reenrol(request, body)
     } catch (error) {
@@ -220,7 +283,7 @@ class EnrolmentDesk {
       this.#log.write('fault', { reason: errorMessage(error) })
       return refuse(500, 'The CA cannot sign just now; its log says why.')
     } finally {
-      this.#atWork -= 1
+      this.#working.delete(request.socket)
     }
   }
 

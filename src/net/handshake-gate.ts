@@ -24,6 +24,8 @@ interface Entrant {
   giveUp?(): void
   /** Bytes that came, so far. */
   received?(): number
+  /** Its place is not to be taken from it now. */
+  isBusy?(): boolean
 }
 
 /** Milliseconds that a handshake has its place for certain: a slow client on a slow line needs less. */
@@ -56,6 +58,10 @@ export class HandshakeGate {
   /** Handshakes that run now. */
   get running(): number {
     return this.#running.size
+  }
+
+  get waiting(): number {
+    return this.#waiting
   }
 
   /** Calls `start` now or when there is a place. Undefined: nobody more can wait. */
@@ -150,7 +156,7 @@ export class HandshakeGate {
 }
 
 function isOverdue({ looks, entrant }: Running): boolean {
-  return looks >= looksOfGrace || (looks >= looksOfSilence && entrant.received?.() === 0)
+  return (looks >= looksOfGrace || (looks >= looksOfSilence && entrant.received?.() === 0)) && entrant.isBusy?.() !== true
 }
 
 const quarterOf = (places: number): number => Math.max(1, Math.floor(places / 4))

@@ -314,6 +314,30 @@ t.test('a connection may ask again once it is answered, and not before', async t
   t.ok((heard.match(/HTTP\/1\.1 200/g) ?? []).length <= 1)
 })
 
+t.test('silent connections leave places for other addresses, and are said once', async t => {
+  const { port, url, curl, log } = await desk(t)
+  let closes = false
+  const open = (localAddress: string): void => {
+    const socket = connect({ port, host: '127.0.0.1', localAddress }).on('error', () => {})
+    socket.on('close', () => {
+      if (!closes) setTimeout(open, 10, localAddress)
+    })
+    t.teardown(() => {
+      closes = true
+      socket.destroy()
+    })
+  }
+  for (let i = 0; i < 260; i++) open('127.0.0.2')
+  t.match(
+    await log.waitFor('enrolmentCrowded'),
+    /^Warning: The enrolment port is crowded: 64 connections open, 128 waiting, the last from 127\.0\.0\.2\.$/
+  )
+  t.match(await curl('--interface', '127.0.0.1', `${url}/cacerts`), /^200 /)
+  for (const address of ['127.0.0.3', '127.0.0.4', '127.0.0.5']) for (let i = 0; i < 64; i++) open(address)
+  for (let i = 0; i < 2; i++) t.match(await curl('-m', '10', '--interface', '127.0.0.1', `${url}/cacerts`), /^200 /)
+  t.equal(log.of('enrolmentCrowded').length, 1)
+})
+
 t.test('it closes at once, whoever is still connected', async t => {
   const { port, close } = await desk(t)
   const silent = connect(port, '127.0.0.1')
