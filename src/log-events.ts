@@ -181,6 +181,11 @@ interface AllDecided {
   readonly more: number
 }
 
+const repeatedWords = {
+  packetIdReused: 'reused message IDs that are not free',
+  receiveMaximumExceeded: 'exceeded its receive-maximum quota'
+} as const
+
 const describeAllDecided =
   (head: string) =>
   ({ rules, more }: AllDecided): readonly string[] => [
@@ -296,6 +301,8 @@ const table = {
     (f: Peer & { reason: string; who?: string }) =>
       `Enrolment${f.who === undefined ? '' : ` of ${f.who}`} from ${f.remoteAddress}:${f.remotePort} refused, ${f.reason.replace(/\.$/, '')}.`
   ),
+
+  enrolmentRefusalsNotShown: event('notice', (f: { count: number }) => `${f.count} further refused enrolments not shown.`),
 
   // Listeners and their connections
   opening: event('information', (f: { family: 'ipv4' | 'ipv6'; port: number }) => `Opening ${f.family} listen socket on port ${f.port}.`),
@@ -433,6 +440,12 @@ const table = {
   receiveMaximumExceeded: event(
     'warning',
     (f: { clientId: string }) => `Client ${f.clientId} has exceeded its receive-maximum quota. This behaviour must be fixed on the client.`
+  ),
+  /** What would be a line for each packet. */
+  faultRepeated: event(
+    'warning',
+    (f: { clientId: string; fault: 'packetIdReused' | 'receiveMaximumExceeded'; count: number }) =>
+      `Client ${f.clientId} has ${repeatedWords[f.fault]} ${f.count} times since it connected.`
   ),
 
   // Sessions and their queues

@@ -92,7 +92,7 @@ export function openLog(config: LogConfig, connectionMessages = true): OpenLog {
       const message = typeof text === 'string' ? printable(text) : text.map(printable).join('\n')
       const outer = type
       type = event.type
-      const entry: object = { event: name, ...fields }
+      const entry: object = { event: name, ...shortened(fields) }
       logger[event.type](entry, message)
       type = outer
     },
@@ -126,6 +126,13 @@ function stamp(config: LogConfig, now: Date): string {
   if (!config.timestamp) return ''
   const time = config.timestampFormat === undefined ? Math.floor(now.getTime() / 1000) : strftime(config.timestampFormat, now)
   return `${time}: `
+}
+
+/** The fields of the JSON form, which are cut as the line is: they hold what clients name themselves, up to 64 KB. */
+function shortened(fields: object): object {
+  const isLong = (value: unknown): value is string => typeof value === 'string' && value.length > lineLimit
+  if (!Object.values(fields).some(isLong)) return fields
+  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, isLong(value) ? value.slice(0, lineLimit) : value]))
 }
 
 /**

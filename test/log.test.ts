@@ -92,6 +92,16 @@ t.test('a line is cut at 1000 characters', async t => {
   log.close()
 })
 
+t.test('so is each text of the JSON form', async t => {
+  const path = join(t.testdir(), 'broker.log')
+  const log = openLog(fileConfig(path, { format: 'json' }))
+  log.write('configLoaded', { file: 'x'.repeat(5000) })
+  log.flush()
+  const line: unknown = JSON.parse(readFileSync(path, 'utf8'))
+  t.match(line, { event: 'configLoaded', file: /^x{1000}$/, msg: /^Config loaded from x{981}$/ })
+  log.close()
+})
+
 t.test('a log file is made readable by its owner alone', async t => {
   const path = join(t.testdir(), 'broker.log')
   openLog(fileConfig(path)).close()

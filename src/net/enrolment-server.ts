@@ -7,9 +7,10 @@ import { createServer, type Server } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { TLSSocket, type TlsOptions } from 'node:tls'
 import { readCertificate } from '../auth/certificate.js'
+import { Denials } from '../auth/denials.js'
 import { formatName } from '../auth/distinguished-name.js'
 import { RecentMap } from '../auth/recent-map.js'
-import { LoginThrottle } from '../auth/throttle.js'
+import { addressGroup, LoginThrottle } from '../auth/throttle.js'
 import { BrokerError, errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
 import type { Enrolled, Enrolment, EnrolmentRefusal } from '../pki/enrolment.js'
@@ -91,6 +92,8 @@ export function openEnrolmentServer(options: EnrolmentServerOptions): Promise<En
     server.listen({ port, ...(host !== undefined && { host }) }, () => {
       server.removeListener('error', reject)
       server.on('error', error => log.write('acceptFailed', { why: errorMessage(error) }))
+      const clock = setInterval(() => desk.settle(), lineInterval)
+      clock.unref()
       resolve({
         port: portOf(server),
         update: (newMaterial, newEnrolment) => {
@@ -99,7 +102,10 @@ export function openEnrolmentServer(options: EnrolmentServerOptions): Promise<En
           server.setTicketKeys(randomBytes(48))
           desk.change(newEnrolment)
         },
-        close: () => close(server, sockets)
+        close: () => {
+          clearInterval(clock)
+          return close(server, sockets)
+        }
       })
     })
   })
@@ -202,6 +208,8 @@ class EnrolmentDesk {
   #authorities: string
   readonly #log: Log
   readonly #throttle = new LoginThrottle(1000)
+  /** Whose lines: the same of one address once a minute, and one address has not all of them. */
+  readonly #lines = new Denials({ window: lineInterval, memory: lineInterval, topicsPerClient: 20 })
   /** When, by subject. */
   readonly #renewals = new RecentMap<readonly number[]>(10_000)
   /** Connections with a request that is not answered yet. */
@@ -324,8 +332,21 @@ class EnrolmentDesk {
     return { status: 200, type: estTypes.issued, body: encodeCertificates(certificate), headers: base64 }
   }
 
-  #refused(request: IncomingMessage, reason: string, who?: string): void {
-    this.#log.write('enrolmentRefused', { reason, ...peerOf(request), ...(who !== undefined && { who: clipped(who) }) })
+  /** For a timer: refusals that got no line are told as a number, even if nothing follows. */
+  settle(): void {
+    this.#sayHidden(this.#lines.settle(performance.now()))
+  }
+
+  #sayHidden(count: number): void {
+    if (count > 0) this.#log.write('enrolmentRefusalsNotShown', { count })
+  }
+
+  #refused(request: IncomingMessage, reason: string, who = ''): void {
+    const address = addressGroup(request.socket.remoteAddress ?? '')
+    const { show, hidden } = this.#lines.report(address, `${reason} ${who}`, performance.now())
+    this.#sayHidden(hidden)
+    if (!show) return
+    this.#log.write('enrolmentRefused', { reason, ...peerOf(request), ...(who !== '' && { who: clipped(who) }) })
   }
 }
 

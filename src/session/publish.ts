@@ -1,5 +1,6 @@
 // PUBLISH from a client, and PUBREL that lets a QoS 2 message go: decided, routed, and acknowledged once what that promises is durable.
 
+import type { LogFields } from '../log-events.js'
 import { Message, type RawPublish } from '../message.js'
 import { encodeAcknowledgement, encodeExplained } from '../protocol/encode.js'
 import { type Publish, packetTypes, payloadOf, propertiesOf, type Qos } from '../protocol/packets.js'
@@ -202,10 +203,10 @@ function hold(connection: Connection, session: Session, packet: Incoming, topic:
       else answer(connection, packetTypes.pubrec, packetId, reasonCodes.success, undefined)
       return
     }
-    host.log.write('packetIdReused', { clientId: connection.clientId, packetId })
+    noteFault(connection, 'packetIdReused', { clientId: connection.clientId, packetId })
   }
   if (isFull(connection, session, held)) {
-    host.log.write('receiveMaximumExceeded', { clientId: connection.clientId })
+    noteFault(connection, 'receiveMaximumExceeded', { clientId: connection.clientId })
     // Not acknowledged, so nothing is lost: an MQTT 3 client sends it again with its next connection.
     if (connection.version === 5) answer(connection, packetTypes.pubrec, packetId, reasonCodes.quotaExceeded, undefined)
     else connection.finish({ words: 'receive maximum exceeded' })
@@ -219,10 +220,26 @@ function hold(connection: Connection, session: Session, packet: Incoming, topic:
 }
 
 // The identifier of a QoS 2 message that waits for its PUBREL comes with QoS 1: as with Mosquitto the client has given that message up.
-function forgetHeld({ host, clientId }: Connection, session: Session, packetId: number): void {
+function forgetHeld(connection: Connection, session: Session, packetId: number): void {
+  const { host, clientId } = connection
   if (session.release(packetId) === undefined) return
-  host.log.write('packetIdReused', { clientId, packetId })
+  noteFault(connection, 'packetIdReused', { clientId, packetId })
   if (session.isStored) host.ledger.record({ kind: 'release', clientId: session.clientId, packetId })
+}
+
+type Fault = 'packetIdReused' | 'receiveMaximumExceeded'
+
+const faults = new WeakMap<Connection, Record<Fault, number>>()
+
+// Mosquitto says each, and a client can do so with every packet: here the first has its line, and then each time that there are ten times as many.
+function noteFault<Name extends Fault>(connection: Connection, fault: Name, fields: LogFields<Name>): void {
+  const counts = faults.get(connection) ?? { packetIdReused: 0, receiveMaximumExceeded: 0 }
+  faults.set(connection, counts)
+  counts[fault] += 1
+  const { log } = connection.host
+  const count = counts[fault]
+  if (count === 1) log.write(fault, fields)
+  else if (Number.isInteger(Math.log10(count))) log.write('faultRepeated', { clientId: connection.clientId, fault, count })
 }
 
 // `replaced`: the one that goes for it.

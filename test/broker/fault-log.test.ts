@@ -168,3 +168,27 @@ t.test('a bridge of Mosquitto shows as one', async t => {
   wire.drop()
   t.match(log.lines[0], /^New bridge connected from 127\.0\.0\.1:\d+ as n \(p4, c1, k60\)\.$/)
 })
+
+t.test('what a client could do with every packet is a line the first time, and each time that there are ten times as many', async t => {
+  const { port, log } = await startBareBroker(t)
+  const told = async (bytes: readonly Buffer[], last: string, ...before: readonly string[]) => {
+    log.lines.length = 0
+    const wire = await openWire(port)
+    wire.send(Buffer.concat(bytes))
+    await until(() => log.lines.some(line => line.startsWith('Client n [')))
+    wire.drop()
+    t.same(
+      log.lines.filter(line => !/^New |\[/.test(line)),
+      [...before, last]
+    )
+  }
+  const reused = Array.from({ length: 102 }, (_, i) => publish('t', { qos: 2, messageId: 1, payload: String(i) }))
+  const times = (count: number, what: string) => `Client n has ${what} ${count} times since it connected.`
+  const ids = 'reused message IDs that are not free'
+  const first = 'Reused message ID 1 from n detected. Clearing from storage.'
+  await told([connectV3('n'), ...reused, hex('e0 00')], times(100, ids), first, times(10, ids))
+  const beyond = Array.from({ length: 20 + 11 }, (_, i) => publish('t', { version: 5, qos: 2, messageId: i + 1 }))
+  const quota = 'exceeded its receive-maximum quota'
+  const warned = `Client n has ${quota}. This behaviour must be fixed on the client.`
+  await told([connectV5('n'), ...beyond, hex('e0 00')], times(10, quota), warned)
+})

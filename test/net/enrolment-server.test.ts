@@ -314,6 +314,17 @@ t.test('a connection may ask again once it is answered, and not before', async t
   t.ok((heard.match(/HTTP\/1\.1 200/g) ?? []).length <= 1)
 })
 
+t.test('the same refusal of an address is a line once a minute', async t => {
+  const { request, post, log } = await desk(t)
+  const body = request('x')
+  for (let i = 0; i < 3; i++) t.match(await post('simplereenroll', body), /^401 /)
+  t.match(await post('simpleenroll', body, '-u', 'nobody:x'), /^401 /)
+  t.match(log.of('enrolmentRefused'), [
+    /refused, it shows no certificate to renew\.$/,
+    /^Enrolment of nobody from .* refused, nobody of that name/
+  ])
+})
+
 t.test('silent connections leave places for other addresses, and are said once', async t => {
   const { port, url, curl, log } = await desk(t)
   let closes = false
