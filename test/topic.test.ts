@@ -137,3 +137,20 @@ t.test('what lies below $CONTROL is for plugins', async t => {
   for (const name of ['$CONTROL/broker/v1', '$CONTROL/']) t.ok(isControlTopic(name), name)
   for (const name of ['$CONTROL', 'CONTROL/a', '$SYS/a', 'a/$CONTROL/b']) t.notOk(isControlTopic(name), name)
 })
+
+t.test('a level of any length is one level, and a long one costs next to nothing', t => {
+  for (const length of [0, 1, 63, 64, 65, 1000]) {
+    const level = 'x'.repeat(length)
+    t.ok(matchesFilter('+/b', `${level}/b`), `${length}`)
+    t.ok(matchesFilter('a/+', `a/${level}`), `${length} at the end`)
+    t.ok(matchesFilter('a/+/#', `a/${level}`), `${length} above #`)
+    t.notOk(matchesFilter('+/b', `${level}/b/c`), `${length} and one level more`)
+    t.notOk(matchesFilter('+', `${level}/`), `${length} and an empty level`)
+  }
+  const name = 'x'.repeat(65_000)
+  const before = process.cpuUsage()
+  for (let i = 0; i < 10_000; i++) matchesFilter('+/value/#', name)
+  const milliseconds = process.cpuUsage(before).user / 1000
+  t.ok(milliseconds < 500, `${milliseconds.toFixed(0)} ms of a processor; by single characters it takes 1000`)
+  t.end()
+})
