@@ -117,6 +117,11 @@ export class Message {
     return this.end - this.payloadAt
   }
 
+  /** Bytes that it takes while it is kept, or a little fewer: its topic is there as text, and once more where the packet that it came in is kept. */
+  get weight(): number {
+    return 2 * this.topic.length + (this.#properties?.length ?? this.payloadAt - this.propertiesAt) + this.payloadLength
+  }
+
   /**
    * Its PUBLISH packets, made when first asked for. Where it has the packet that it came in, `stampPacket` was asked before for one with a
    * number. What stays for long keeps none beside its own.

@@ -12,7 +12,7 @@ import type { PublishRequest, Routing, UnderWay } from './host.js'
 import type { Commit } from './ledger.js'
 import type { Held, Session } from './session.js'
 
-/** QoS 2 messages of an MQTT 3 client that wait for their PUBREL, and their bytes. It can't be told of a limit, so it is a wide one. */
+/** QoS 2 messages of an MQTT 3 client that wait for their PUBREL, and what they take. It can't be told of a limit, so it is a wide one. */
 const mostHeld = 10_000
 const mostHeldBytes = 16_777_216
 /** Characters of a hook's words: no answer to a PUBLISH is longer than it need be. */
@@ -246,7 +246,7 @@ function noteFault<Name extends Fault>(connection: Connection, fault: Name, fiel
 function isFull({ version, inboundMaximum }: Connection, { held, heldBytes }: Session, replaced: Held | undefined): boolean {
   const count = replaced === undefined ? held : held - 1
   if (version === 5 && inboundMaximum > 0) return count >= inboundMaximum
-  return count >= mostHeld || heldBytes - (replaced?.message.payloadLength ?? 0) >= mostHeldBytes
+  return count >= mostHeld || heldBytes - (replaced?.message.weight ?? 0) >= mostHeldBytes
 }
 
 // Denied, yet acknowledged: MQTT 3 has no negative PUBACK, and Mosquitto keeps the connection. Its PUBREL will find nothing and is answered.

@@ -384,7 +384,7 @@ export class Session implements EntryTaker {
     const held = this.#held.get(packetId)
     if (held === undefined) return undefined
     this.#held.delete(held)
-    this.#heldBytes -= held.message.payloadLength
+    this.#heldBytes -= held.message.weight
     return held.message
   }
 
@@ -392,7 +392,7 @@ export class Session implements EntryTaker {
   hold(packetId: number, message: Message): void {
     this.release(packetId)
     this.#held.add({ packetId, message, repeats: 0 })
-    this.#heldBytes += message.payloadLength
+    this.#heldBytes += message.weight
   }
 
   /** QoS 2 messages that wait for their PUBREL. */
@@ -405,6 +405,7 @@ export class Session implements EntryTaker {
     return this.#held.get(packetId)
   }
 
+  /** What they take: a topic may be 64 KB, and so may properties. */
   get heldBytes(): number {
     return this.#heldBytes
   }

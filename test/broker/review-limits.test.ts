@@ -41,6 +41,15 @@ t.test('QoS 2 messages that take the place of small ones count as well', async t
   t.ok(client.packets.length < 12)
 })
 
+t.test('nor are QoS 2 messages small whose topics are long', async t => {
+  const { connect } = await startBareBroker(t)
+  const client = await connect()
+  await client.connect({ clientId: 'holder' })
+  for (let messageId = 1; messageId <= 400; messageId++) client.publish(`${messageId}`.padEnd(60_000, '/'), '', { qos: 2, messageId })
+  await client.closed()
+  t.ok(client.packets.length < 150, `${client.packets.length} packets`)
+})
+
 t.test('a long topic is not remembered', t => {
   const cache = new MatchCache<number>({ topics: 10, weight: 10 })
   cache.get('', 1)
