@@ -295,6 +295,7 @@ export class Engine implements SessionsHost, ExchangeHost {
 
   unsubscribe(session: Session, filter: string, group: string | undefined): boolean {
     session.subscriptions.delete(subscriptionKey(filter, group))
+    if (group === undefined) session.forgetReplay(filter)
     return this.exchange.unsubscribe(session, filter, group)
   }
 

@@ -86,6 +86,8 @@ const readPause = 1000
 /** With so many in a queue packet identifiers may meet again: which is free is looked for when the packet is sent. */
 const manyIds = 60_000
 const maxPacketId = 65_535
+/** Filters that are unsubscribed before their retained messages come may stay in the list as long as they are no more than the others, and so many. */
+const mostForgotten = 16
 /** Packets between two looks at the clock. */
 const perLook = 32
 
@@ -287,6 +289,14 @@ export class Session implements EntryTaker {
     this.pump()
   }
 
+  /** It has unsubscribed from it: what is left of its retained messages doesn't come [MQTT-3.10.4-2]. */
+  forgetReplay(filter: string): void {
+    if (this.#replay?.subscription.filter === filter) this.#replay = undefined
+    if (!this.#asking.delete(filter) || this.#replays.size < 2 * this.#asking.size + mostForgotten) return
+    this.#replays.clear()
+    for (const left of this.#asking.keys()) this.#replays.push(left)
+  }
+
   /** Sends what may be sent now; what takes long, over several turns. */
   pump(): void {
     const { connection } = this
@@ -453,9 +463,11 @@ export class Session implements EntryTaker {
     // What has QoS 0 would be dropped for who is behind.
     if (this.#queued > 0 || connection.isBehind) return false
     if (this.#replay === undefined) {
-      const filter = this.#replays.shift() ?? ''
+      const filter = this.#replays.shift()
+      if (filter === undefined) return false
       const subscription = this.#asking.get(filter)
-      if (subscription === undefined) return false
+      // Unsubscribed meanwhile.
+      if (subscription === undefined) return true
       this.#asking.delete(filter)
       this.#replay = this.#host.replayOf(this, subscription)
     }

@@ -167,7 +167,9 @@ function acknowledged(
   }
   const fresh: Subscription[] = []
   for (const { subscription, isNew } of granted) {
-    if (subscription !== undefined && wantsRetained(subscription, isNew === true)) fresh.push(subscription)
+    if (subscription === undefined || !wantsRetained(subscription, isNew === true)) continue
+    // UNSUBSCRIBE may have come while the store kept SUBACK waiting.
+    if (session.subscriptions.has(subscription.filter)) fresh.push(subscription)
   }
   if (fresh.length > 0) session.replay(fresh)
 }

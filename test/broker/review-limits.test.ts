@@ -5,6 +5,8 @@ import t from 'tap'
 import { MatchCache } from '../../dist/broker/match-cache.js'
 import { startBareBroker } from '../helpers/bare-broker.js'
 import { createBroker, join } from '../helpers/embedded.js'
+import { dial } from '../helpers/light-client.js'
+import { packet, publish, subscribe, uint16, unsubscribe } from '../helpers/raw-mqtt.js'
 import { until } from '../helpers/until.js'
 
 t.test('a client that does not read its answers is not read either, and is served in full when it reads again', async t => {
@@ -48,6 +50,23 @@ t.test('nor are QoS 2 messages small whose topics are long', async t => {
   for (let messageId = 1; messageId <= 400; messageId++) client.publish(`${messageId}`.padEnd(60_000, '/'), '', { qos: 2, messageId })
   await client.closed()
   t.ok(client.packets.length < 150, `${client.packets.length} packets`)
+})
+
+t.test('what is unsubscribed before its retained messages come brings none', async t => {
+  const { port } = await startBareBroker(t, { limits: { maxInflightMessages: 1 } })
+  const topics: string[] = []
+  const client = await (await dial(port, { onPublish: topic => topics.push(topic.toString()) })).connect({ clientId: 'c' })
+  client.send(subscribe(['own']), publish('a', { retain: true }), publish('b', { retain: true }))
+  client.send(publish('own', { qos: 1 }), publish('own', { qos: 1 }))
+  await client.has(3, 1)
+  client.send(subscribe(['a', 'b']), unsubscribe(['a']))
+  await client.has(11, 1)
+  await client.ping()
+  t.same(topics, ['own'])
+  for (const id of [1, 2, 3]) client.send(packet(0x40, uint16(id)))
+  await client.has(3, 3)
+  await client.ping()
+  t.same(topics, ['own', 'own', 'b'])
 })
 
 t.test('a long topic is not remembered', t => {

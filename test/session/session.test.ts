@@ -949,6 +949,68 @@ t.test('a filter that waits for its retained messages waits once, with what was 
   t.end()
 })
 
+t.test('a filter that is unsubscribed waits no more, whether it has begun or not, and leaves nothing behind', t => {
+  const begun: string[] = []
+  let steps = 0
+  const host: SessionHost = {
+    ...hostOf(new Bench('unstored')),
+    replayOf: (_, subscription) => {
+      begun.push(subscription.filter)
+      return { subscription, next: () => (steps++ % 3 < 2 ? messageOf('r') : undefined) }
+    },
+    deliverRetained: () => {
+      receiver.hasRoom = false
+    }
+  }
+  const session = new Session(host, { clientId: 'c', version: 5, expiryInterval: 0 })
+  const receiver = new NotingReceiver()
+  session.resume(receiver)
+  const goOn = () => {
+    receiver.hasRoom = true
+    session.pump()
+  }
+  session.replay(['x', 'y', 'z'].map(filter => subscriptionOf(filter)))
+  t.same([begun, steps], [['x'], 1])
+  session.forgetReplay('x')
+  session.forgetReplay('y')
+  steps = 0
+  for (let i = 0; i < 20; i++) goOn()
+  t.same([begun, steps], [['x', 'z'], 3])
+  receiver.hasRoom = false
+  const filters = Array.from({ length: 100_000 }, (_, i) => `f${i}`)
+  for (const filter of filters) {
+    session.replay([subscriptionOf(filter)])
+    session.forgetReplay(filter)
+  }
+  session.replay(filters.map(filter => subscriptionOf(filter)))
+  for (const filter of filters.slice(0, -1)) session.forgetReplay(filter)
+  for (let i = 0; i < 20; i++) goOn()
+  t.same(begun, ['x', 'z', 'f99999'])
+  t.end()
+})
+
+t.test('all that wait come, however many, in their order', t => {
+  const begun: string[] = []
+  const host: SessionHost = {
+    ...hostOf(new Bench('unstored')),
+    replayOf: (_, subscription) => {
+      begun.push(subscription.filter)
+      return { subscription, next: () => undefined }
+    }
+  }
+  const session = new Session(host, { clientId: 'c', version: 5, expiryInterval: 0 })
+  const receiver = new NotingReceiver()
+  receiver.hasRoom = false
+  session.resume(receiver)
+  const filters = Array.from({ length: 200_000 }, (_, i) => `f${i}`)
+  session.replay(filters.map(filter => subscriptionOf(filter)))
+  receiver.hasRoom = true
+  session.pump()
+  session.replay([subscriptionOf('f0')])
+  t.same(begun, [...filters, 'f0'])
+  t.end()
+})
+
 t.test('a page that was asked for by a connection that is gone says nothing', async () => {
   const count = { ...plain, size: 0 }
   await run('later', [
