@@ -494,7 +494,7 @@ export class Exchange {
     const { targets: found, groups } = this.#router.match(topic)
     const targets = this.#merge(found)
     const plan = { targets, groups, decisions: [], version }
-    this.#plans.set(topic, plan, 1 + targets.length)
+    this.#plans.set(topic, plan, 1 + targets.length + groups.length)
     return plan
   }
 

@@ -3,6 +3,7 @@
 import t, { type Test } from 'tap'
 import { Message } from '../../dist/message.js'
 import { Host } from '../helpers/exchange-host.js'
+import { growthOf } from '../helpers/heap.js'
 import { gathered, messageOf, type NotingReceiver, SlowStore, subscriptionOf, usualDelivery } from '../helpers/session-bench.js'
 
 const live = ({ live }: NotingReceiver) => live.map(({ message }) => message.topic)
@@ -302,4 +303,15 @@ t.test('a retained message says that it is one, in the QoS of the subscription',
   host.forward = () => undefined
   session.replay([subscriptionOf('x')])
   t.equal(receiver.queued.length, 1)
+})
+
+t.test('what is remembered for a topic counts its shared groups', t => {
+  const host = new Host()
+  const { session } = host.add('away', { isAway: true })
+  for (let i = 0; i < 900; i++) host.exchange.subscribe(session, subscriptionOf('#', { group: `g${i}` }))
+  const grown = growthOf(() => {
+    for (let i = 0; i < 3000; i++) host.exchange.route(messageOf(`t/${i}`, { qos: 0 }))
+  })
+  t.ok(grown < 8_000_000, `${grown} bytes`)
+  t.end()
 })
