@@ -276,10 +276,6 @@ export class Engine implements SessionsHost, ExchangeHost {
     return this.exchange.route(message, release)
   }
 
-  get isRouting(): boolean {
-    return this.exchange.isRouting
-  }
-
   enqueueAlone(session: Session, message: Message, qos: Qos, retain: boolean, identifier: number): Commit | 'full' | undefined {
     return this.exchange.enqueueAlone(session, message, qos, retain, identifier)
   }

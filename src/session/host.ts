@@ -38,8 +38,6 @@ export interface ConnectionHost extends SessionHost {
   leaveSession(connection: Connection, session: Session, isClean: boolean): void
   /** To everybody who subscribed. `release`: what is forgotten in the same commit. */
   route(message: Message, release?: Release): Routing
-  /** A message to very many is on its way over several turns, and others wait for it. */
-  readonly isRouting: boolean
   /** Into the queue of this session alone; what has to be durable. */
   enqueueAlone(session: Session, message: Message, qos: Qos, retain: boolean, subscriptionIdentifier: number): Commit | 'full' | undefined
   /** It was: for whoever listens beside the clients. */

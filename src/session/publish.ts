@@ -79,14 +79,14 @@ export function handlePubrel(connection: Connection, packetId: number): void {
   if (session === undefined) return
   const message = session.release(packetId)
   if (message === undefined) {
-    // It may have come by an earlier connection and be on its way now, or to the store.
-    if (session.isStored && host.isRouting) connection.defer(() => handlePubrel(connection, packetId))
+    // It may have come by an earlier connection and be on its way now, or to the store. Nobody else's is waited for: they may never end.
+    if (session.isLeaving(packetId)) connection.defer(() => handlePubrel(connection, packetId))
     else answer(connection, packetTypes.pubcomp, packetId, reasonCodes.success, session.isStored ? host.ledger.latest : undefined)
     return
   }
   const routing = host.route(message, session.isStored ? { session, packetId } : undefined)
   if (routing.underWay === undefined) released(connection, packetId, message, routing)
-  else releaseLater(connection, packetId, message, routing.underWay)
+  else releaseLater(connection, session, packetId, message, routing.underWay)
 }
 
 function released(connection: Connection, packetId: number, message: Message, { commit }: Routing): void {
@@ -95,9 +95,11 @@ function released(connection: Connection, packetId: number, message: Message, { 
 }
 
 // The next packet waits.
-function releaseLater(connection: Connection, packetId: number, message: Message, underWay: UnderWay): void {
+function releaseLater(connection: Connection, session: Session, packetId: number, message: Message, underWay: UnderWay): void {
   connection.hold()
+  session.beginLeaving(packetId, message)
   underWay.done = routing => {
+    session.hasLeft(packetId, message)
     released(connection, packetId, message, routing)
     connection.release()
   }

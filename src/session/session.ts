@@ -123,6 +123,8 @@ export class Session implements EntryTaker {
   #inflightBytes = 0
   readonly #held = new PacketRing<Held>()
   #heldBytes = 0
+  /** Those that PUBREL let go and that are on their way over several turns; made for the first. */
+  #leaving: Map<number, Message> | undefined
   /** What comes next, in order. */
   readonly #next = new Deque<QueueEntry>()
   /** All that is not under way, whether here, in the store or on its way there. */
@@ -403,6 +405,21 @@ export class Session implements EntryTaker {
     this.release(packetId)
     this.#held.add({ packetId, message, repeats: 0 })
     this.#heldBytes += message.weight
+  }
+
+  /** What was released takes several turns to get to everybody. */
+  beginLeaving(packetId: number, message: Message): void {
+    this.#leaving ??= new Map()
+    this.#leaving.set(packetId, message)
+  }
+
+  /** It got there. The identifier may be another's by now. */
+  hasLeft(packetId: number, message: Message): void {
+    if (this.#leaving?.get(packetId) === message) this.#leaving.delete(packetId)
+  }
+
+  isLeaving(packetId: number): boolean {
+    return this.#leaving?.has(packetId) === true
   }
 
   /** QoS 2 messages that wait for their PUBREL. */

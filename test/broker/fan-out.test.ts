@@ -410,6 +410,23 @@ t.test('PUBREL once more, by the next connection, is answered behind its message
   t.equal(next.counts[7], 1)
 })
 
+t.test('PUBREL that nothing waits for is answered at once, however many messages to very many follow each other', async t => {
+  const broker = await startBareBroker(t, { debug: false })
+  await subscribers(broker)
+  const device = await (await dial(broker.port)).connect({ clientId: 'device', clean: false })
+  const writers = await Promise.all(['one', 'two'].map(async clientId => (await dial(broker.port)).connect({ clientId })))
+  const each = 100
+  const messages = Array.from({ length: each }, (_, i) => publish('many', { qos: 1, messageId: i + 1 }))
+  for (const writer of writers) writer.send(...messages)
+  await Promise.all(writers.map(writer => writer.has(4, 1)))
+  device.send(packet(0x62, Buffer.from([0, 9])))
+  await device.has(7, 1)
+  await device.ping()
+  const answered = writers.map(({ counts }) => counts[4] ?? 0)
+  t.ok(Math.max(...answered) < each, `${answered} messages were through`)
+  await Promise.all(writers.map(writer => writer.has(4, each)))
+})
+
 t.test('the broker stops in the middle: everybody gets it, publishers are told, wills are sent', async t => {
   const broker = await startBareBroker(t, { debug: false })
   await (await dial(broker.port)).connect({ clientId: 'mortal', will: { topic: 'will', payload: 'gone' } })
