@@ -231,8 +231,8 @@ function own(bytes: Buffer): Buffer {
   return isPart(bytes.length, bytes) && bytes.buffer.byteLength > Buffer.poolSize ? Buffer.from(bytes) : bytes
 }
 
-// In memory of which it is all, or half.
-const alone = (bytes: Buffer): Buffer => (isPart(bytes.length, bytes) ? copyOf(bytes) : bytes)
+/** In memory of which it is all, or half. */
+export const alone = (bytes: Buffer): Buffer => (isPart(bytes.length, bytes) ? copyOf(bytes) : bytes)
 
 function copyOf(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length)

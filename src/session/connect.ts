@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Admitted, Refusal as PolicyRefusal, Refused } from '../auth/policy.js'
 import { errorMessage, errorOf } from '../errors.js'
+import { alone } from '../message.js'
 import { connackProperties, encodeConnack } from '../protocol/encode.js'
 import type { Connect, ConnectFault, SubscriptionRequest, Version } from '../protocol/packets.js'
 import { encodeProperties } from '../protocol/properties.js'
@@ -77,10 +78,11 @@ async function decide(connection: Connection, sent: Connect): Promise<Refusal | 
   for (;;) {
     const policy = host.policyOf(connection.transport)
     const { clientId, username, password } = connect
+    // Kept for another look after a reload, as long as the connection lasts: the packet around it may have 100 KB.
     const admission = await policy.authenticate(connection.transport, {
       clientId,
       ...(username !== undefined && { username }),
-      ...(password !== undefined && { password })
+      ...(password !== undefined && { password: alone(password) })
     })
     if (connection.closed) return undefined
     // A reload while the password was hashed: what the old policy said counts no more.

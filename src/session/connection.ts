@@ -60,6 +60,9 @@ export interface End {
 
 const closedByClient: End = { words: 'connection closed by client' }
 
+/** What of a CONNECT is asked for later: its will and its password are kept elsewhere, in memory of their own, and the rest by nobody. */
+type Asked = Omit<Connect, 'password' | 'will' | 'properties'>
+
 export type ConnectionState = 'new' | 'connecting' | 'active' | 'closed'
 
 export class Connection implements Receiver {
@@ -76,9 +79,9 @@ export class Connection implements Receiver {
   isAssigned = false
   version: Version = 4
   /** The CONNECT, from the moment its identifier counts. */
-  asked: Connect | undefined
+  asked: Asked | undefined
   /** The CONNECT, once it is accepted. */
-  connect: Connect | undefined
+  connect: Asked | undefined
   admitted: Admitted | undefined
   session: Session | undefined
   /** Seconds, as the broker imposes it. */
@@ -199,7 +202,9 @@ export class Connection implements Receiver {
   /** The CONNECT is accepted: from now on its session is its own. */
   begin(connect: Connect, session: Session): void {
     const { limits } = this.host
-    this.connect = connect
+    const { password: _password, will: _will, properties: _properties, ...asked } = connect
+    this.asked = asked
+    this.connect = asked
     this.session = session
     this.receiveMaximum = connect.receiveMaximum
     this.#sender.maximumPacketSize = connect.maximumPacketSize

@@ -5,8 +5,9 @@ import t from 'tap'
 import { MatchCache } from '../../dist/broker/match-cache.js'
 import { startBareBroker } from '../helpers/bare-broker.js'
 import { createBroker, join } from '../helpers/embedded.js'
+import { usedHeap } from '../helpers/heap.js'
 import { dial } from '../helpers/light-client.js'
-import { packet, publish, subscribe, uint16, unsubscribe } from '../helpers/raw-mqtt.js'
+import { field, packet, publish, subscribe, uint16, unsubscribe } from '../helpers/raw-mqtt.js'
 import { until } from '../helpers/until.js'
 
 t.test('a client that does not read its answers is not read either, and is served in full when it reads again', async t => {
@@ -67,6 +68,25 @@ t.test('what is unsubscribed before its retained messages come brings none', asy
   await client.has(3, 3)
   await client.ping()
   t.same(topics, ['own', 'own', 'b'])
+})
+
+t.test('a connection does not keep its CONNECT', async t => {
+  const { port } = await startBareBroker(t)
+  const property = (bytes: number): Buffer => Buffer.concat([Buffer.from([0x26]), field('k'), field(Buffer.alloc(bytes, 'v'))])
+  const properties = Buffer.concat([property(60_000), property(30_000)])
+  const connectOne = async (i: number): Promise<void> => {
+    const client = await dial(port)
+    await client.connect({ version: 5, clientId: `c${i}`, username: 'u', password: 'p', will: { topic: 'w', payload: 'x' }, properties })
+    t.equal(client.connackCode, 0)
+    await client.ping()
+  }
+  await connectOne(0)
+  usedHeap()
+  const before = process.memoryUsage().arrayBuffers
+  for (let i = 1; i <= 50; i++) await connectOne(i)
+  usedHeap()
+  const each = (process.memoryUsage().arrayBuffers - before) / 50
+  t.ok(each < 20_000, `${each} bytes for each`)
 })
 
 t.test('a long topic is not remembered', t => {
