@@ -34,8 +34,11 @@ interface Plan {
 
 /** To more receivers than these a message goes over several turns. */
 const manyReceivers = 1000
-/** Of those, between two looks at the clock. */
+/** And so does one for whose groups more members are looked at. */
+const manyMembers = 4000
+/** Of those, between two looks at the clock; and how much they may come to. */
 const perLook = 32
+const effortPerLook = 256
 
 const cacheLimits = { topics: 20_000, weight: 400_000 }
 
@@ -49,7 +52,7 @@ export class Exchange {
     commit: undefined,
     underWay: undefined
   }
-  /** Grows by the receivers of each message. */
+  /** Grows by the receivers of each message, by the nodes that were visited to find them, and by members of groups that were looked at. */
   effort = 0
   /** Under way, and what has to be durable of it. */
   #current: Message | undefined
@@ -135,17 +138,30 @@ export class Exchange {
   #route(message: Message, release: Release | undefined, passage: Passage | undefined): Routing {
     const plan = this.#plan(message.topic)
     const { targets, groups } = plan
-    this.effort += targets.length
+    const { effort } = this
+    const receivers = targets.length + groups.length
     this.#commit = message.retain ? this.#retain(message) : undefined
-    if (targets.length > manyReceivers && !this.#isFinishing) {
+    if (receivers > manyReceivers && !this.#isFinishing) {
       return this.#begin(passage ?? new Passage(message, release), plan, this.#commit)
     }
+    this.effort += receivers
     for (let i = 0; i < targets.length; i++) {
       const target = targets[i]
       if (target !== undefined)
         this.#deliver(target.subscriber, target.subscription, this.#decisionOf(plan, i, target, message.topic), message)
     }
-    for (const group of groups) this.#deliverShared(group, message)
+    for (let i = 0; i < groups.length; i++) {
+      const group = groups[i]
+      if (group !== undefined) this.#deliverShared(group, message)
+      // Members who may not have it are as many as they like, in each of the groups.
+      if (this.effort - effort <= manyMembers || this.#isFinishing || this.#fanOut !== undefined) continue
+      const rest = passage ?? new Passage(message, release)
+      rest.at = targets.length + i + 1
+      rest.entries = this.#entries
+      rest.sessions = this.#sessions
+      this.#forgetEntries()
+      return this.#begin(rest, plan, this.#commit)
+    }
     this.#record(message, release)
     return this.#routed(isFor(plan), this.#commit, undefined)
   }
@@ -204,11 +220,13 @@ export class Exchange {
     this.#commit = passage.commit
     this.#entries = passage.entries
     this.#sessions = passage.sessions
+    let { effort } = this
     try {
       while (passage.at < end) {
         const at = passage.at++
         this.#deliverOne(at, plan, message)
-        if (passage.at % perLook > 0) continue
+        if (passage.at % perLook > 0 && this.effort - effort < effortPerLook) continue
+        effort = this.effort
         if (this.#host.store.isDurableAtOnce && this.#entries.length > 0) this.#commit = this.#store(message)
         if (this.#isOver) return false
       }
@@ -404,27 +422,32 @@ export class Exchange {
     }
   }
 
-  // Who is there comes before who is away: that one's queue would keep what others could have now. Who does not come back gets nothing.
+  // Who is there comes before who is away: that one's queue would keep what others could have now. Who does
+  // not come back gets nothing. All are looked at once.
   #deliverShared(group: SharedGroup<Session>, message: Message): void {
     const { topic } = message
-    const mayRead = ({ subscriber }: Target<Session>): boolean => !subscriber.hasEnded && this.#host.mayRead(subscriber, topic).allowed
-    const target =
-      group.next(each => each.subscriber.connection !== undefined && mayRead(each)) ??
-      group.next(each => !each.subscriber.isOver && mayRead(each))
+    let away: Target<Session> | undefined
+    let denied: { readonly session: Session; readonly decision: Decision }[] | undefined
+    const present = group.next(target => {
+      this.effort += 1
+      const { subscriber: session } = target
+      const isAway = session.connection === undefined
+      if (session.hasEnded || (isAway && (away !== undefined || session.isOver))) return false
+      const decision = this.#host.mayRead(session, topic)
+      if (!decision.allowed) {
+        denied ??= []
+        denied.push({ session, decision })
+      } else if (isAway) away = target
+      return decision.allowed && !isAway
+    })
+    const target = present ?? away
     if (target === undefined) {
-      this.#sayNobody(group, message)
+      for (const { session, decision } of denied ?? []) this.#host.deniedDelivery(session, message, decision)
       return
     }
+    if (present === undefined) group.endTurn(target)
     const { subscriber: session, subscription } = target
     this.#deliver(session, subscription, this.#host.mayRead(session, topic), message)
-  }
-
-  #sayNobody(group: SharedGroup<Session>, message: Message): void {
-    group.next(({ subscriber }) => {
-      if (!subscriber.hasEnded && !subscriber.isOver)
-        this.#host.deniedDelivery(subscriber, message, this.#host.mayRead(subscriber, message.topic))
-      return false
-    })
   }
 
   #enqueue(session: Session, message: Message, qos: Qos, retain: boolean, identifier: number): void {
@@ -491,7 +514,8 @@ export class Exchange {
     const version = this.#version
     const known = this.#plans.get(topic, version)
     if (known !== undefined) return known
-    const { targets: found, groups } = this.#router.match(topic)
+    const { targets: found, groups, visited } = this.#router.match(topic)
+    this.effort += visited
     const targets = this.#merge(found)
     const plan = { targets, groups, decisions: [], version }
     this.#plans.set(topic, plan, 1 + targets.length + groups.length)

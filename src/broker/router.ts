@@ -14,6 +14,8 @@ export interface Match<Subscriber> {
   /** One for each subscriber and filter, shared subscriptions apart. */
   readonly targets: readonly Target<Subscriber>[]
   readonly groups: readonly SharedGroup<Subscriber>[]
+  /** Nodes that were looked at for it. Wildcards make them many, whether they match in the end or not. */
+  readonly visited: number
 }
 
 interface RouterOptions {
@@ -106,7 +108,7 @@ export class Router<Subscriber extends object> {
 
   /** Walks the trie. The groups are the living ones, the rest of it stays as it is. */
   match(topic: string): Match<Subscriber> {
-    const found: Found<Subscriber> = { targets: [], groups: [] }
+    const found: Found<Subscriber> = { targets: [], groups: [], visited: 0 }
     collect(this.#root, topic.split('/'), 0, this.#dollarApart && startsWithDollar(topic), found)
     return found
   }
@@ -149,13 +151,17 @@ export class SharedGroup<Subscriber> {
   next(eligible: (target: Target<Subscriber>) => boolean): Target<Subscriber> | undefined {
     for (const target of this.#members.values()) {
       if (!eligible(target)) continue
-      if (this.#members.size > 1) {
-        this.#members.delete(target.subscriber)
-        this.#members.set(target.subscriber, target)
-      }
+      this.endTurn(target)
       return target
     }
     return undefined
+  }
+
+  /** A member's turn comes again after all others. */
+  endTurn(target: Target<Subscriber>): void {
+    if (this.#members.size < 2) return
+    this.#members.delete(target.subscriber)
+    this.#members.set(target.subscriber, target)
   }
 
   /** The router's: true when it is a new member; else its turn stays. */
@@ -174,6 +180,7 @@ export class SharedGroup<Subscriber> {
 interface Found<Subscriber> {
   readonly targets: Target<Subscriber>[]
   readonly groups: SharedGroup<Subscriber>[]
+  visited: number
 }
 
 // The literal child with all below it, then `+`, then `#`; so `a/#` on `a` is found before `a` itself, as Mosquitto finds it. As deep as
@@ -185,6 +192,7 @@ function collect<Subscriber>(
   literally: boolean,
   found: Found<Subscriber>
 ): void {
+  found.visited += 1
   if (node.children === undefined) return
   const level = levels[depth]
   if (level !== undefined) {

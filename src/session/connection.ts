@@ -33,6 +33,8 @@ const goodbyeTimeout = 2000
 /** Packets between two looks at the clock, and how much each of them may have to do. */
 const packetsPerLook = 16
 const effortPerLook = 256
+/** So much is more than a turn has time for, also where nobody has looked at the clock before: who looks first has all of the turn. */
+const effortPerTurn = 4096
 /** Answers that wait to be written to a client which doesn't read them, and their bytes: over either, nothing more is read from it. */
 const mostAnswers = 4096
 const mostAnswerBytes = 262_144
@@ -460,8 +462,9 @@ export class Connection implements Receiver {
       handlePacket(this, framing)
       count += 1
       if (count % packetsPerLook > 0 && host.effort - effort < effortPerLook) continue
+      const isLong = host.effort - effort >= effortPerTurn
       effort = host.effort
-      if (host.turns.isOver) {
+      if (isLong || host.turns.isOver) {
         this.hold()
         host.turns.later(() => this.release())
       }

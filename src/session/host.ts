@@ -15,7 +15,7 @@ import type { Session, SessionHost } from './session.js'
 
 export interface ConnectionHost extends SessionHost {
   readonly flusher: Flusher
-  /** Grows by the receivers of each message: how much a packet was to do. */
+  /** Grows by the receivers of each message and by what was looked at to find them: how much a packet was to do. */
   readonly effort: number
   readonly stats: Stats
   readonly hooks: Hooks

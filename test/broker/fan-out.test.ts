@@ -74,6 +74,38 @@ t.test('few get it at once, very many over several turns, and then its publisher
   t.same([reached(), told], [many, 1])
 })
 
+t.test('shared groups are receivers: to very many of them it goes over several turns too', async t => {
+  const host = new Host(undefined, shortTurns())
+  const { session, receiver } = host.add('c')
+  for (let i = 0; i < many; i++) host.exchange.subscribe(session, subscriptionOf('many', { group: `g${i}` }))
+  t.ok(route(host, 'many', '1').underWay)
+  await turn()
+  const reached = received(receiver).length
+  t.ok(reached > 0 && reached < many, `${reached} after a turn`)
+  await untilRouted(host)
+  t.equal(received(receiver).length, many)
+})
+
+t.test('and it is put off where many members have to be looked at; each of them once', async t => {
+  const host = new Host(undefined, shortTurns())
+  const members = Array.from({ length: many }, (_, i) => host.add(`c${i}`).session)
+  const { session, receiver } = host.add('last')
+  const groups = 10
+  for (let i = 0; i < groups; i++) {
+    for (const member of members) host.exchange.subscribe(member, subscriptionOf('many', { group: `g${i}` }))
+    if (i % 2 === 0) host.exchange.subscribe(session, subscriptionOf('many', { group: `g${i}` }))
+  }
+  for (const { clientId } of members) host.denied.add(`${clientId} many`)
+  host.exchange.subscribe(session, subscriptionOf('many'))
+  t.ok(route(host, 'many', '1').underWay)
+  const reached = received(receiver).length
+  t.ok(reached > 1 && reached < 6, `${reached} at once`)
+  await untilRouted(host)
+  t.equal(received(receiver).length, 6)
+  t.equal(host.deniedDeliveries.length, (many * groups) / 2)
+  t.ok(host.asked <= many * groups + 2 * groups, `${host.asked} decisions`)
+})
+
 t.test('what comes meanwhile waits behind it; each publisher is told once, in order', async t => {
   const { host, all } = crowd(new Host(undefined, shortTurns()))
   const told: string[] = []

@@ -315,3 +315,19 @@ t.test('what is remembered for a topic counts its shared groups', t => {
   t.ok(grown < 8_000_000, `${grown} bytes`)
   t.end()
 })
+
+t.test('the effort of a message is what was looked at for it: nodes of filters, receivers, members', t => {
+  const host = new Host()
+  const { exchange } = host
+  const { session } = host.add('c')
+  const effortOf = (topic: string): number => {
+    const { effort } = exchange
+    exchange.route(messageOf(topic, { qos: 0 }))
+    return exchange.effort - effort
+  }
+  t.ok(effortOf('x') < 5)
+  const levels = [0, 1, 2, 3, 4, 5, 6, 7]
+  for (let i = 0; i < 256; i++) exchange.subscribe(session, subscriptionOf(levels.map(n => ((i >> n) & 1 ? '+' : 'a')).join('/')))
+  t.ok(effortOf('a/a/a/a/a/a/a/b') >= 256)
+  t.end()
+})

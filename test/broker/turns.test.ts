@@ -335,3 +335,50 @@ t.test('a message to 20000 receivers whose queues an Aedes persistence keeps', a
   writer.destroy()
   await nextTurn()
 })
+
+t.test('a message to thirty thousand shared groups whose member may not read it', async t => {
+  const broker = await start(t, { acl: 'topic write all' })
+  const member = await (await dial(broker.port)).connect({ clientId: 'member' })
+  for (let i = 0; i < 30; i++) member.send(subscribe(numbers(1000).map(n => `$share/g${i}-${n}/#`)))
+  await member.has(9, 30)
+  const writer = await (await dial(broker.port)).connect({ clientId: 'writer' })
+  let acknowledged = 0
+  await keepsTurnsShort(t, broker, async () => {
+    await writer.ping()
+    return async () => {
+      writer.send(publish('all', { qos: 1 }), publish('all', { qos: 1 }))
+      acknowledged += 2
+      await writer.has(4, acknowledged)
+    }
+  })
+  t.equal(member.publishes, 0)
+  member.destroy()
+  writer.destroy()
+  await nextTurn()
+})
+
+t.test('thirty messages in one write, each looked up in eight thousand nodes', async t => {
+  const broker = await start(t)
+  const levels = 12
+  const reader = await (await dial(broker.port)).connect({ clientId: 'reader' })
+  const filterOf = (i: number): string =>
+    numbers(levels)
+      .map(n => ((i >> n) & 1 ? '+' : 'a'))
+      .join('/')
+  reader.send(subscribe(numbers(2 ** levels).map(filterOf)))
+  await reader.has(9, 1)
+  const writer = await (await dial(broker.port)).connect({ clientId: 'writer' })
+  let acknowledged = 0
+  await keepsTurnsShort(t, broker, async attempt => {
+    await writer.ping()
+    return async () => {
+      const before = 'a/'.repeat(levels - 1)
+      writer.send(...numbers(30).map(i => publish(`${before}b/${attempt}/${i}`, { qos: 1, messageId: i + 1 })))
+      acknowledged += 30
+      await writer.has(4, acknowledged)
+    }
+  })
+  reader.destroy()
+  writer.destroy()
+  await nextTurn()
+})
