@@ -279,16 +279,14 @@ export class Session implements EntryTaker {
   }
 
   /**
-   * Retained messages that are sent as there is room, behind what is queued. A filter that waits for its own already waits once, with what
-   * was asked last: they come behind both SUBACKs [MQTT-3.8.4-3], and who asks thousands of times before he reads costs no more.
+   * Its retained messages are sent as there is room, behind what is queued, from the next `pump` on. A filter that waits for its own already
+   * waits once, with what was asked last: they come behind both SUBACKs [MQTT-3.8.4-3], and who asks thousands of times before he reads costs
+   * no more.
    */
-  replay(subscriptions: readonly Subscription[]): void {
-    for (const subscription of subscriptions) {
-      const { filter } = subscription
-      if (!this.#asking.has(filter)) this.#replays.push(filter)
-      this.#asking.set(filter, subscription)
-    }
-    this.pump()
+  replayLater(subscription: Subscription): void {
+    const { filter } = subscription
+    if (!this.#asking.has(filter)) this.#replays.push(filter)
+    this.#asking.set(filter, subscription)
   }
 
   /** It has unsubscribed from it: what is left of its retained messages doesn't come [MQTT-3.10.4-2]. */

@@ -104,10 +104,15 @@ function subscribeAll(
   const { packetId, subscriptionIdentifier } = packet
   let commit: Commit | undefined
   const granted: Granted[] = []
+  // Gathered on the way: of half a million there is no time for that at the end.
+  const codes: number[] = []
+  let dead: string | undefined
   const subscribe = (request: SubscriptionRequest | null): void => {
     const asked = packet.subscriptions[granted.length]
     const one = grant(connection, session, request, subscriptionIdentifier, asked)
     granted.push(one)
+    codes.push(one.code)
+    if (one.isDead) dead ??= request?.filter
     const { subscription } = one
     // With the mount point, as Mosquitto has it.
     const filter = `${listener.mountPoint ?? ''}${request?.filter ?? asked?.filter}`
@@ -117,28 +122,21 @@ function subscribeAll(
     host.log.write('subscribed', { clientId, qos: subscription.qos, filter })
   }
   const answer = (): void => {
-    const suback = packetId > 0 ? subackOf(connection, packetId, granted, requests) : undefined
+    const suback = packetId > 0 ? subackOf(connection, packetId, codes, dead) : undefined
     connection.owe(suback, commit, () => {
-      acknowledged(connection, session, packet, requests, granted)
-      done()
+      acknowledged(connection, session, packet, requests, granted, done)
     })
   }
   // A filter is compared with many lines of an ACL file.
   eachInTurns(connection, requests, subscribe, answer, host.delivery.aclSubscribeCheck === 'off' ? usualPerLook : 1)
 }
 
-function subackOf(
-  connection: Connection,
-  packetId: number,
-  granted: readonly Granted[],
-  requests: readonly (SubscriptionRequest | null)[]
-): Buffer {
+// `dead`: the first filter of which the ACL lets nothing through.
+function subackOf(connection: Connection, packetId: number, codes: readonly number[], dead: string | undefined): Buffer {
   const { version, connect } = connection
-  const codes = granted.map(({ code }) => code)
-  const dead = granted.findIndex(({ isDead }) => isDead)
   const plain = encodeSuback(version, packetId, codes)
-  if (dead === -1 || version !== 5 || connect?.requestProblemInformation !== true) return plain
-  const reasonString = `nothing that matches '${requests[dead]?.filter.slice(0, longestShown)}' may be delivered to this client`
+  if (dead === undefined || version !== 5 || connect?.requestProblemInformation !== true) return plain
+  const reasonString = `nothing that matches '${dead.slice(0, longestShown)}' may be delivered to this client`
   const explained = encodeSuback(version, packetId, codes, encodeProperties({ reasonString }))
   // Left out where the packet would be too large with it [MQTT-3.9.2-1].
   return explained.length > (connection.maximumPacketSize ?? Number.POSITIVE_INFINITY) ? plain : explained
@@ -149,7 +147,8 @@ function acknowledged(
   session: Session,
   packet: Subscribe,
   requests: readonly (SubscriptionRequest | null)[],
-  granted: readonly Granted[]
+  granted: readonly Granted[],
+  done: () => void
 ): void {
   const { host, clientId, version } = connection
   if (host.isDebugging && packet.packetId > 0) host.log.write('packetSent', { clientId, packet: 'SUBACK' })
@@ -165,13 +164,15 @@ function acknowledged(
       Array.from(told, ([topic, qos]) => ({ topic, qos }))
     )
   }
-  const fresh: Subscription[] = []
-  for (const { subscription, isNew } of granted) {
-    if (subscription === undefined || !wantsRetained(subscription, isNew === true)) continue
+  const replay = ({ subscription, isNew }: Granted): void => {
+    if (subscription === undefined || !wantsRetained(subscription, isNew === true)) return
     // UNSUBSCRIBE may have come while the store kept SUBACK waiting.
-    if (session.subscriptions.has(subscription.filter)) fresh.push(subscription)
+    if (session.subscriptions.has(subscription.filter)) session.replayLater(subscription)
   }
-  if (fresh.length > 0) session.replay(fresh)
+  eachInTurns(connection, granted, replay, () => {
+    session.pump()
+    done()
+  })
 }
 
 // Thousands of filters may come in one packet: then it takes several turns, and the next packet waits.

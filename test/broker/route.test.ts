@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { Message } from '../../dist/message.js'
 import { Host } from '../helpers/exchange-host.js'
 import { growthOf } from '../helpers/heap.js'
-import { gathered, messageOf, type NotingReceiver, SlowStore, subscriptionOf, usualDelivery } from '../helpers/session-bench.js'
+import { gathered, messageOf, type NotingReceiver, replay, SlowStore, subscriptionOf, usualDelivery } from '../helpers/session-bench.js'
 
 const live = ({ live }: NotingReceiver) => live.map(({ message }) => message.topic)
 const queued = ({ queued }: NotingReceiver) => queued.map(({ message, qos }) => `${message.topic} ${qos}`)
@@ -140,12 +140,12 @@ t.test('a retained message whose turn comes while another is on its way is store
   for (const { session } of [kept, asking, both]) exchange.subscribe(session, subscriptionOf('x'))
   asking.receiver.hasRoom = false
   const subscription = subscriptionOf('old')
-  asking.session.replay([subscription])
+  replay(asking.session, [subscription])
   asking.receiver.hasRoom = true
   const { commit } = exchange.route(messageOf('x'))
   t.ok(commit, 'its publisher waits')
   t.same(queued(asking.receiver), ['x 1', 'old 1'])
-  both.session.replay([subscription])
+  replay(both.session, [subscription])
   for (let pick = 1; pick < 50; pick++) {
     await gathered()
     if (!store.isIdle) store.step(pick)
@@ -290,8 +290,8 @@ t.test('a retained message says that it is one, in the QoS of the subscription',
   const { exchange } = host
   const { session, receiver } = host.add('a', { isStored: true })
   exchange.route(messageOf('x', { retain: true, qos: 2 }))
-  session.replay([subscriptionOf('x', { qos: 1, identifier: 3 })])
-  session.replay([subscriptionOf('x', { qos: 0, identifier: 4 })])
+  replay(session, [subscriptionOf('x', { qos: 1, identifier: 3 })])
+  replay(session, [subscriptionOf('x', { qos: 0, identifier: 4 })])
   t.same(
     receiver.queued.map(({ qos, retain, subscriptionIdentifier }) => [qos, retain, subscriptionIdentifier]),
     [[1, true, 3]]
@@ -301,7 +301,7 @@ t.test('a retained message says that it is one, in the QoS of the subscription',
     [[true, 4]]
   )
   host.forward = () => undefined
-  session.replay([subscriptionOf('x')])
+  replay(session, [subscriptionOf('x')])
   t.equal(receiver.queued.length, 1)
 })
 

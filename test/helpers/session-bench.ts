@@ -7,7 +7,7 @@ import type { DeliveryConfig, LimitsConfig, ListenerConfig } from '../../dist/co
 import type { Log } from '../../dist/log-events.js'
 import { Message } from '../../dist/message.js'
 import type { Qos } from '../../dist/protocol/packets.js'
-import type { Receiver } from '../../dist/session/session.js'
+import type { Receiver, Session } from '../../dist/session/session.js'
 import { Turns } from '../../dist/session/turns.js'
 import type { Change, QueueEntry, Store, StoredSession, StoredState, Subscription } from '../../dist/storage.js'
 
@@ -70,6 +70,12 @@ export function messageOf(
 
 export function subscriptionOf(filter: string, fields: Partial<Subscription> = {}): Subscription {
   return { filter, qos: 2, noLocal: false, retainAsPublished: false, retainHandling: 0, identifier: 0, ...fields }
+}
+
+/** As at the end of a SUBSCRIBE. */
+export function replay(session: Session, subscriptions: readonly Subscription[]): void {
+  for (const subscription of subscriptions) session.replayLater(subscription)
+  session.pump()
 }
 
 export interface SentLive {

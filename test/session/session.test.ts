@@ -16,6 +16,7 @@ import {
   NotingReceiver,
   no,
   noLimits,
+  replay,
   SlowStore,
   silent,
   subscriptionOf,
@@ -886,7 +887,7 @@ t.test('retained messages come behind the queue, one at a time, as there is room
   if (first !== undefined) session.take(first)
   const second = session.enqueue(messageOf('live2'), 1, false, 0)
   if (second !== undefined) session.take(second)
-  session.replay([subscriptionOf('x'), subscriptionOf('y')])
+  replay(session, [subscriptionOf('x'), subscriptionOf('y')])
   const acknowledge = () => {
     session.puback(receiver.queued.at(-1)?.packetId ?? 0)
     session.pump()
@@ -904,7 +905,7 @@ t.test('retained messages come behind the queue, one at a time, as there is room
   t.same(order, ['x r1', 'x r2'])
   // What is left of a replay belongs to the connection that asked.
   receiver.hasRoom = false
-  session.replay([subscriptionOf('z')])
+  replay(session, [subscriptionOf('z')])
   session.suspend()
   session.resume(new NotingReceiver())
   session.pump()
@@ -932,18 +933,18 @@ t.test('a filter that waits for its retained messages waits once, with what was 
     session.pump()
   }
   for (let identifier = 1; identifier <= 1000; identifier++) {
-    session.replay([subscriptionOf('x', { identifier }), subscriptionOf('y', { identifier })])
+    replay(session, [subscriptionOf('x', { identifier }), subscriptionOf('y', { identifier })])
   }
   for (let i = 0; i < 20; i++) goOn()
   // The first had begun when the others came: what it has sent by then is owed again [MQTT-3.8.4-3].
   t.same(begun, ['x 1', 'y 1000', 'x 1000'])
-  session.replay([subscriptionOf('x', { identifier: 7 })])
+  replay(session, [subscriptionOf('x', { identifier: 7 })])
   for (let i = 0; i < 20; i++) goOn()
   t.same(begun.at(-1), 'x 7', 'who asks when nothing waits is answered')
-  session.replay([subscriptionOf('y'), subscriptionOf('x')])
+  replay(session, [subscriptionOf('y'), subscriptionOf('x')])
   session.suspend()
   session.resume(receiver)
-  session.replay([subscriptionOf('x', { identifier: 9 })])
+  replay(session, [subscriptionOf('x', { identifier: 9 })])
   for (let i = 0; i < 20; i++) goOn()
   t.same(begun.slice(4), ['y 0', 'x 9'], 'nothing is left of what another connection asked for')
   t.end()
@@ -969,7 +970,10 @@ t.test('a filter that is unsubscribed waits no more, whether it has begun or not
     receiver.hasRoom = true
     session.pump()
   }
-  session.replay(['x', 'y', 'z'].map(filter => subscriptionOf(filter)))
+  replay(
+    session,
+    ['x', 'y', 'z'].map(filter => subscriptionOf(filter))
+  )
   t.same([begun, steps], [['x'], 1])
   session.forgetReplay('x')
   session.forgetReplay('y')
@@ -979,10 +983,13 @@ t.test('a filter that is unsubscribed waits no more, whether it has begun or not
   receiver.hasRoom = false
   const filters = Array.from({ length: 100_000 }, (_, i) => `f${i}`)
   for (const filter of filters) {
-    session.replay([subscriptionOf(filter)])
+    replay(session, [subscriptionOf(filter)])
     session.forgetReplay(filter)
   }
-  session.replay(filters.map(filter => subscriptionOf(filter)))
+  replay(
+    session,
+    filters.map(filter => subscriptionOf(filter))
+  )
   for (const filter of filters.slice(0, -1)) session.forgetReplay(filter)
   for (let i = 0; i < 20; i++) goOn()
   t.same(begun, ['x', 'z', 'f99999'])
@@ -1003,10 +1010,13 @@ t.test('all that wait come, however many, in their order', t => {
   receiver.hasRoom = false
   session.resume(receiver)
   const filters = Array.from({ length: 200_000 }, (_, i) => `f${i}`)
-  session.replay(filters.map(filter => subscriptionOf(filter)))
+  replay(
+    session,
+    filters.map(filter => subscriptionOf(filter))
+  )
   receiver.hasRoom = true
   session.pump()
-  session.replay([subscriptionOf('f0')])
+  replay(session, [subscriptionOf('f0')])
   t.same(begun, [...filters, 'f0'])
   t.end()
 })
