@@ -502,8 +502,8 @@ const table = {
   ),
   imported: event(
     'notice',
-    (f: { file: string; sessions: number; queued: number; retained: number; replaced?: string }) =>
-      `Took over ${plural(f.sessions, 'session')}, ${plural(f.queued, 'queued message')} and ${plural(f.retained, 'retained message')} from ${f.file}, which is newer than the store${f.replaced === undefined ? '' : `; what the store had is set aside as ${f.replaced}`}.`
+    (f: { file: string; store: 'older' | 'empty'; sessions: number; queued: number; retained: number; replaced?: string }) =>
+      `Took over ${plural(f.sessions, 'session')}, ${plural(f.queued, 'queued message')} and ${plural(f.retained, 'retained message')} from ${f.file}, ${f.store === 'older' ? 'which is newer than the store' : 'as the store was empty'}${f.replaced === undefined ? '' : `; what the store had is set aside as ${f.replaced}`}.`
   ),
   importDamaged: event(
     'warning',
@@ -514,6 +514,16 @@ const table = {
     'warning',
     (f: { file: string; reason: string; place: string }) =>
       `Warning: ${f.file} can't be taken over: ${f.reason}. It is set aside as ${f.place}.`
+  ),
+  importOlder: event(
+    'warning',
+    (f: { file: string; place: string }) =>
+      `Warning: ${f.file} is older than the store, which knows nothing of it: it is not taken over. It is set aside as ${f.place}.`
+  ),
+  importEnded: event(
+    'warning',
+    (f: { file: string; place?: string }) =>
+      `Warning: An earlier start was cut off while it took over ${f.file}, which is gone since, or another file. ${f.place === undefined ? 'The store has what was taken over of it' : `What was taken over of it is set aside as ${f.place}`}.`
   ),
   storeForeign: event(
     'warning',

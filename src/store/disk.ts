@@ -5,17 +5,19 @@ import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
-import { BrokerError, systemReason } from '../errors.js'
+import { crc32 } from 'node:zlib'
+import { BrokerError, systemCode, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
 import type { Change, QueueEntry, Store, StoredState } from '../storage.js'
 import { exportChanges } from './disk-export.js'
+import { acceptDraft, beginDraft, beginStart, draftOf, endStart, finishImport, importedOf, type StartNote, setDraftAside } from './disk-import.js'
 import { Index } from './disk-index.js'
 import { Plan } from './disk-plan.js'
 import { bodiesIn, entriesOf, Rows } from './disk-queue.js'
 import { type Reading, readDisk } from './disk-reader.js'
 import { decodeJson, encodeJson, entryKey, isEntryKey, metaKey, rangeOf, recordKinds, sessionStart, unseal } from './disk-records.js'
-import { type Entry, isDamage, Level, moveAside, Operations, type Range, refusal, wordsOf, writtenAt } from './level.js'
-import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
+import { type Entry, isDamage, Level, moveAside, Operations, type Range, refusal, sumOf, wordsOf } from './level.js'
+import { type DatabaseProblem, type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
 import { type FileMark, markOf, readMosquittoFile, writeMosquittoFile } from './mosquitto-file.js'
 
 export interface DiskStoreOptions {
@@ -34,7 +36,7 @@ const formatVersion = 2
 const fileKey = metaKey('file')
 /** There from a stop that left nothing unsaved to the next start. */
 const savedKey = metaKey('saved')
-/** There while `persistence_file` is taken over. */
+/** Older versions: there while `persistence_file` was taken over, and what lies here may be a part of it. */
 const importingKey = metaKey('importing')
 const everything: Range = { from: Buffer.of(0), to: Buffer.of(0xff) }
 /** Records that are read at a time. */
@@ -50,6 +52,16 @@ const noteInterval = 60_000
 /** Of a commit that the close overtook. */
 const never = new Promise<never>(() => {})
 
+type Changes = Generator<KeptChange, DatabaseProblem | undefined>
+
+/** What was taken over. */
+interface Drafted {
+  readonly sessions: number
+  readonly queued: number
+  readonly retained: number
+  readonly fault?: DatabaseProblem
+}
+
 /** Where the store lies that belongs to a `persistence_file`. */
 export function storePath(file: string): string {
   return `${file}.mosquitero`
@@ -58,11 +70,8 @@ export function storePath(file: string): string {
 /** Whether one of ours lies there. */
 export function hasStore(file: string): boolean {
   const path = storePath(file)
-  return existsSync(path) || existsSync(nextPath(path))
+  return existsSync(path) || existsSync(importedOf(path))
 }
-
-/** Where one that is whole waits for the place of another. */
-const nextPath = (path: string): string => `${path}.next`
 
 export class DiskStore implements Store {
   readonly isDurableAtOnce = false
@@ -94,8 +103,10 @@ export class DiskStore implements Store {
   /** Told after each commit. */
   committed: (() => void) | undefined
   #saving: Promise<void> | undefined
-  /** `persistence_file` says all that the store does. */
+  /** `persistence_file` said all that the store did when it was written or taken over last. */
   #isSaved = false
+  /** The file that lies there, if we wrote it or took it over. */
+  #known: FileMark | undefined
 
   constructor({ file, log, sync, listenerOf }: DiskStoreOptions) {
     this.path = storePath(file)
@@ -114,19 +125,28 @@ export class DiskStore implements Store {
   }
 
   async open(): Promise<StoredState> {
+    try {
+      return await this.#openAll()
+    } catch (error) {
+      // Whoever mends that may try again, in this process too.
+      await this.#level?.settle()
+      await this.#level?.close()
+      this.#level = undefined
+      throw systemCode(error) === undefined ? error : refusal(this.path, error)
+    }
+  }
+
+  async #openAll(): Promise<StoredState> {
     const started = performance.now()
-    const next = nextPath(this.path)
-    // Cut off between putting one away and the next into its place; or before, and then the one that is here stays.
-    if (!existsSync(this.path) && existsSync(next)) await rename(next, this.path)
-    const lastWritten = await writtenAt(this.path)
+    const file = await markOf(this.#file)
+    const note = await beginStart(this.path, file)
     let level = await this.#openOurs()
-    await rm(next, { recursive: true, force: true })
-    const mark = await this.#newerFile(level, lastWritten)
-    this.#isSaved = await hasKey(level, savedKey)
-    if (mark !== undefined) level = await this.#import(level, mark)
-    await this.#noteSaved(level, false)
-    const found = await this.#readAll(level)
     this.#level = level
+    level = await this.#settleFile(level, file, note)
+    this.#level = level
+    await this.#noteSaved(level, false)
+    await endStart(this.path)
+    const found = await this.#readAll(level)
     // Where that fails the first commit says why, and they are found again at the next start.
     if (found.useless.size > 0) await level.write(found.useless, true).catch(() => {})
     await this.#sayDamage(level)
@@ -134,6 +154,8 @@ export class DiskStore implements Store {
     this.#noter = setInterval(() => void level.noteSums().catch(() => {}), noteInterval)
     this.#noter.unref()
     const { sessions, retained } = found
+    // No file says nothing.
+    if (this.#known === undefined) this.#isSaved = sessions.length + retained.length === 0
     this.#log.write('storeOpened', {
       path: this.path,
       sessions: sessions.length,
@@ -203,17 +225,17 @@ export class DiskStore implements Store {
 
   /**
    * Has what `fill` commits instead of what it has; where that lies now, if it was something. For an open store that nobody uses yet, and that is
-   * closed afterwards. All of it is made beside the store: where `fill` rejects, or this is cut off, what was there is there.
+   * closed afterwards. All of it is made beside the store: where `fill` rejects, or this is cut off before it is whole, what was there is there.
    */
   async replace(fill: (draft: DiskStore) => Promise<void>): Promise<string | undefined> {
-    const folder = `${this.path}.draft`
+    const folder = `${this.path}.next`
     await rm(folder, { recursive: true, force: true })
     await mkdir(folder, { mode: 0o700 })
     const draft = new DiskStore({ file: join(folder, 'draft'), log: this.#log, sync: this.#sync })
     try {
       await draft.open()
       await fill(draft)
-      await this.#handOn(fileKey, draft)
+      if (this.#known !== undefined) await draft.#noteFile(this.#known)
       await draft.close()
       return await this.#giveWay(draft.path)
     } finally {
@@ -222,25 +244,14 @@ export class DiskStore implements Store {
     }
   }
 
-  async #handOn(key: Buffer, draft: DiskStore): Promise<void> {
-    const [value] = await this.#open.get([key])
-    const operations = new Operations()
-    if (value !== undefined) operations.put(key, value)
-    await draft.#open.write(operations, true)
-  }
-
-  async #giveWay(path: string): Promise<string | undefined> {
+  async #giveWay(draft: string): Promise<string | undefined> {
     const level = this.#open
     const isEmpty = !(await hasSessions(level))
     this.#level = undefined
     await level.close()
-    const next = nextPath(this.path)
-    await rename(path, next)
-    const place = isEmpty ? undefined : await moveAside(this.path, 'replaced')
+    await acceptDraft(this.path, draft)
     if (isEmpty) await rm(this.path, { recursive: true })
-    // Whoever finds it without the one in whose place it belongs puts it there.
-    await rename(next, this.path)
-    return place
+    return await finishImport(this.path)
   }
 
   /** Resolves when nothing is left of sessions that ended. */
@@ -277,19 +288,22 @@ export class DiskStore implements Store {
     const started = performance.now()
     this.#log.write('saving', { file: this.#file })
     try {
-      await writeMosquittoFile(this.#file, this.export(), mark => this.#noteFile(mark), signal)
+      const mark = await writeMosquittoFile(this.#file, this.export(), mark => this.#noteFile(mark, this.#known), signal)
+      this.#known = mark
       this.unsaved -= unsaved
       this.#isSaved = true
+      await this.#noteFile(mark).catch(() => {})
       this.#log.write('saved', { file: this.#file, milliseconds: Math.round(performance.now() - started) })
     } catch (error) {
       this.#log.write('saveFailed', { file: this.#file, reason: signal?.aborted ? 'it takes too long' : systemReason(error) })
     }
   }
 
-  // Before it is there: a file that we wrote must never be taken for Mosquitto's, whose news would replace what we have since.
-  async #noteFile(mark: FileMark): Promise<void> {
+  // Before it is there: a file that we wrote must never be taken for Mosquitto's, whose news would replace what we have since. Until it is, the
+  // one that it replaces is ours as well.
+  async #noteFile(mark: FileMark, before?: FileMark): Promise<void> {
     const operations = new Operations()
-    operations.put(fileKey, encodeJson(fileKey, mark))
+    operations.put(fileKey, encodeJson(fileKey, { ...mark, ...(before && { before }) }))
     await this.#open.write(operations, true)
   }
 
@@ -302,68 +316,106 @@ export class DiskStore implements Store {
 
   // Opening
 
-  /** `persistence_file`, when somebody else wrote it after the store was written last. */
-  async #newerFile(level: Level, lastWritten: number): Promise<FileMark | undefined> {
-    const mark = await markOf(this.#file)
-    // Where that was cut off what lies here is a part of it, newer as it is.
-    if (mark === undefined || (await hasKey(level, importingKey))) return mark
-    if (mark.mtimeMs <= lastWritten) return undefined
-    const [value] = await level.get([fileKey])
-    const content = value && unseal(fileKey, value)
-    const own = content && decodeJson(content)
-    return own?.size === mark.size && own.mtimeMs === mark.mtimeMs ? undefined : mark
+  /** What becomes of `persistence_file`, and the store after that; see disk-import. */
+  async #settleFile(level: Level, file: FileMark | undefined, note: StartNote): Promise<Level> {
+    this.#known = file && (await this.#findKnown(level, file))
+    this.#isSaved = this.#known !== undefined && (await hasKey(level, savedKey))
+    if (file !== undefined && this.#known === undefined) {
+      const isNewer = file.mtimeMs > note.lastWritten || (await hasKey(level, importingKey))
+      if (isNewer || !(await hasSessions(level))) return this.#import(level, file, note, isNewer ? 'older' : 'empty')
+      this.#log.write('importOlder', { file: this.#file, place: await moveAside(this.#file, 'older') })
+    }
+    await this.#goOnWithout(level, await setDraftAside(this.path))
+    return level
+  }
+
+  async #goOnWithout(level: Level, place: string | undefined): Promise<void> {
+    const isPart = await hasKey(level, importingKey)
+    if (isPart) {
+      const operations = new Operations()
+      operations.delete(importingKey)
+      await level.write(operations, true)
+    }
+    if (isPart || place !== undefined) this.#log.write('importEnded', { file: this.#file, ...(place !== undefined && { place }) })
+  }
+
+  // By its date, or by what is in it: it may have been copied, or touched.
+  async #findKnown(level: Level, file: FileMark): Promise<FileMark | undefined> {
+    const known = (await knownFiles(level)).filter(({ size }) => size === file.size)
+    const dated = known.find(({ mtimeMs }) => mtimeMs === file.mtimeMs)
+    if (dated !== undefined || !known.some(({ sum }) => sum !== undefined)) return dated
+    const sum = await sumOf(this.#file)
+    return sum === undefined ? undefined : known.find(one => one.sum === sum) && { ...file, sum }
   }
 
   // What the store had stays beside it: Mosquitto may have been started on an older file, or on none. Where that had everything one is enough.
-  async #import(level: Level, mark: FileMark): Promise<Level> {
+  async #import(level: Level, file: FileMark, note: StartNote, store: 'older' | 'empty'): Promise<Level> {
     const bytes = await readMosquittoFile(this.#file)
     const changes = parseMosquittoDb(bytes, { listenerOf: this.#listenerOf })
-    let next = changes.next()
-    if (next.done && next.value !== undefined) {
-      this.#log.write('importRefused', { file: this.#file, reason: next.value.message, place: await moveAside(this.#file, 'foreign') })
+    const first = changes.next()
+    if (first.done && first.value !== undefined) {
+      this.#log.write('importRefused', { file: this.#file, reason: first.value.message, place: await moveAside(this.#file, 'foreign') })
+      await this.#goOnWithout(level, await setDraftAside(this.path))
       return level
     }
-    let target = level
-    let replaced: string | undefined
-    if (await hasSessions(level)) {
-      const [isPart, wasSaved] = [await hasKey(level, importingKey), await hasKey(level, savedKey)]
-      await level.settle()
-      await level.close()
-      if (isPart) await rm(this.path, { recursive: true })
-      else replaced = await moveAside(this.path, 'replaced')
-      if (replaced !== undefined && wasSaved) replaced = await keepOne(replaced, `${this.path}.replaced`)
-      target = await this.#openOurs()
-    }
-    this.#level = target
-    const begin = new Operations()
-    begin.put(importingKey, encodeJson(importingKey, {}))
-    await target.write(begin, true)
-    let [sessions, queued, retained] = [0, 0, 0]
-    for (let batch: Change[] = []; ; next = changes.next()) {
-      if (!next.done) {
-        const change = next.value
-        batch.push(change.kind === 'session' ? leftAtLeast(change, Math.floor(mark.mtimeMs)) : change)
-        if (change.kind === 'session') sessions += 1
-        else if (change.kind === 'enqueue') queued += 1
-        else if (change.kind === 'retain') retained += 1
-      }
-      if (batch.length < importSize && !next.done) continue
-      await this.#write(await this.#operations(batch), false)
-      batch = []
-      if (next.done) break
-    }
-    const end = new Operations()
-    end.delete(importingKey)
-    end.put(fileKey, encodeJson(fileKey, mark))
-    await target.write(end, true)
-    const fault = next.value
-    const place = fault === undefined ? undefined : await moveAside(this.#file, 'damaged')
+    const mark = { ...file, sum: crc32(bytes) }
+    const place = await beginDraft(this.path, note, mark)
+    if (place !== undefined) this.#log.write('importEnded', { file: this.#file, place })
+    const { fault, ...counts } = await this.#draft(changes, first, mark).catch(error => Promise.reject(refusal(this.path, error)))
+    await acceptDraft(this.path)
+    const replaced = await this.#removeOlder(level)
+    await finishImport(this.path)
+    this.#known = mark
     this.#isSaved = fault === undefined
     this.wasDamaged ||= fault !== undefined
-    this.#log.write('imported', { file: this.#file, sessions, queued, retained, ...(replaced !== undefined && { replaced }) })
-    if (fault !== undefined)
-      this.#log.write('importDamaged', { file: this.#file, reason: fault.message, ...(place !== undefined && { place }) })
-    return target
+    this.#log.write('imported', { file: this.#file, store, ...counts, ...(replaced !== undefined && { replaced }) })
+    if (fault !== undefined) {
+      const reason = fault.message
+      this.#log.write('importDamaged', { file: this.#file, reason, place: await moveAside(this.#file, 'damaged') })
+    }
+    return this.#openOurs()
+  }
+
+  /** A store of what the file says, beside ours. */
+  async #draft(changes: Changes, first: IteratorResult<KeptChange, DatabaseProblem | undefined>, mark: FileMark): Promise<Drafted> {
+    const draft = await Level.open(draftOf(this.path))
+    let [sessions, queued, retained] = [0, 0, 0]
+    try {
+      await writeFormat(draft)
+      let next = first
+      for (let batch: Change[] = []; ; next = changes.next()) {
+        if (!next.done) {
+          const change = next.value
+          batch.push(change.kind === 'session' ? leftAtLeast(change, Math.floor(mark.mtimeMs)) : change)
+          if (change.kind === 'session') sessions += 1
+          else if (change.kind === 'enqueue') queued += 1
+          else if (change.kind === 'retain') retained += 1
+        }
+        if (batch.length < importSize && !next.done) continue
+        await draft.write(await this.#operations(batch), false)
+        batch = []
+        if (next.done) break
+      }
+      const end = new Operations()
+      end.put(fileKey, encodeJson(fileKey, mark))
+      await draft.write(end, true)
+      return { sessions, queued, retained, ...(next.done && next.value && { fault: next.value }) }
+    } finally {
+      await draft.close()
+    }
+  }
+
+  /** Makes way for what was taken over; where that had something, its place. */
+  async #removeOlder(level: Level): Promise<string | undefined> {
+    const [hadSome, wasSaved] = [await hasSessions(level), await hasKey(level, savedKey)]
+    await this.#sayDamage(level)
+    await level.close()
+    if (!hadSome) {
+      await rm(this.path, { recursive: true })
+      return undefined
+    }
+    const place = await moveAside(this.path, 'replaced')
+    return wasSaved ? keepOne(place, `${this.path}.replaced`) : place
   }
 
   async #operations(changes: readonly Change[]): Promise<Operations> {
@@ -581,10 +633,30 @@ async function hasKey(level: Level, key: Buffer): Promise<boolean> {
   return value !== undefined
 }
 
+/** Files that the store has, or had when they were written, in it. */
+async function knownFiles(level: Level): Promise<readonly FileMark[]> {
+  const [value] = await level.get([fileKey])
+  const content = value && unseal(fileKey, value)
+  const record = content && decodeJson(content)
+  return [record, record?.before].flatMap(parseMark)
+}
+
+function parseMark(value: unknown): FileMark[] {
+  const { size, mtimeMs, sum }: Readonly<Record<string, unknown>> = typeof value === 'object' && value !== null ? { ...value } : {}
+  if (typeof size !== 'number' || typeof mtimeMs !== 'number') return []
+  return [{ size, mtimeMs, ...(typeof sum === 'number' && { sum }) }]
+}
+
 async function hasSessions(level: Level): Promise<boolean> {
-  for await (const records of level.read(rangeOf(recordKinds.session), 1)) if (records.length > 0) return true
-  for await (const records of level.read(rangeOf(recordKinds.retained), 1)) if (records.length > 0) return true
-  return false
+  try {
+    for await (const records of level.read(rangeOf(recordKinds.session), 1)) if (records.length > 0) return true
+    for await (const records of level.read(rangeOf(recordKinds.retained), 1)) if (records.length > 0) return true
+    return false
+  } catch (error) {
+    // What can't be read is something.
+    if (isDamage(error)) return true
+    throw error
+  }
 }
 
 async function writeFormat(level: Level): Promise<void> {

@@ -45,6 +45,9 @@ export interface View {
 
 type Database = ClassicLevel<Buffer, Buffer>
 
+/** Open in this process. */
+const openHere = new Set<string>()
+
 /** Operations that are given to LevelDB between two looks at the clock, and how long that may take in one turn, milliseconds. */
 const perLook = 64
 const slice = 4
@@ -78,6 +81,7 @@ export class Level {
     this.#database = database
     this.#before = before
     this.damage = damage
+    openHere.add(path)
   }
 
   /**
@@ -234,6 +238,7 @@ export class Level {
     this.#isClosed = true
     await this.#reopening
     await this.#database.close()
+    openHere.delete(this.path)
   }
 
   /** Notes all of its files, so that it is seen at the next start when one is gone, or shorter than it was. */
@@ -325,7 +330,7 @@ export async function writtenAt(path: string): Promise<number> {
 }
 
 /** Puts a file or folder out of the way; its new place. */
-export async function moveAside(path: string, why: 'damaged' | 'replaced' | 'foreign'): Promise<string> {
+export async function moveAside(path: string, why: 'damaged' | 'replaced' | 'foreign' | 'older' | 'unfinished'): Promise<string> {
   const place = await freeName(path, why)
   await rename(path, place)
   return place
@@ -480,8 +485,10 @@ async function mendTable(path: string, name: string): Promise<void> {
   if (rest !== undefined) await writeFile(file, rest)
 }
 
-// LevelDB's lock, taken through another folder: nothing of the store is read.
-async function refuseIfOpen(path: string): Promise<void> {
+/** Rejects when somebody has it: LevelDB's lock is taken through another folder, and nothing of the store is read. */
+export async function refuseIfOpen(path: string): Promise<void> {
+  // A process gets the lock that it has, and gives both back.
+  if (openHere.has(path)) throw Object.assign(new Error('open'), { code: 'LEVEL_LOCKED' })
   const folder = `${path}${beforeText}${process.pid}-lock`
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { mode: 0o700 })
@@ -495,8 +502,8 @@ async function refuseIfOpen(path: string): Promise<void> {
   }
 }
 
-/** Undefined: there is no such file. */
-async function sumOf(path: string, length = Number.POSITIVE_INFINITY): Promise<number | undefined> {
+/** Undefined: there is no such file, or none that could be read. */
+export async function sumOf(path: string, length = Number.POSITIVE_INFINITY): Promise<number | undefined> {
   const file = await openFile(path, 'r').catch(() => undefined)
   if (file === undefined) return undefined
   try {
@@ -517,8 +524,19 @@ async function freeName(path: string, why: string): Promise<string> {
   const name = `${path}.${why}-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}`
   for (let i = 0; ; i++) {
     const place = i === 0 ? name : `${name}-${i}`
-    if ((await stat(place).catch(() => undefined)) === undefined) return place
+    if (!(await exists(place))) return place
   }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined
+}
+
+/** What was renamed in it will be so after a power cut. Some file systems know no such thing. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await openFile(path, 'r').catch(() => undefined)
+  await handle?.sync().catch(() => {})
+  await handle?.close()
 }
 
 function causeOf(error: unknown): unknown {

@@ -1,7 +1,10 @@
 // `persistence_file`, the database in Mosquitto's own format beside our store: the way in, when Mosquitto wrote it last, and the way back.
 
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { BrokerError, systemCode, systemReason } from '../errors.js'
+import { syncFolder } from './level.js'
 import { type KeptChange, parseMosquittoDb } from './mosquitto-db.js'
 import { writeMosquittoDb } from './mosquitto-db-writer.js'
 
@@ -10,6 +13,8 @@ export interface FileMark {
   readonly size: number
   /** When it was written, milliseconds since 1970. */
   readonly mtimeMs: number
+  /** CRC-32 of its bytes, where they were read or written: with them it is the same file, whatever became of its date. */
+  readonly sum?: number
 }
 
 /** Of the draft that becomes the file. */
@@ -40,19 +45,24 @@ export async function writeMosquittoFile(
   changes: AsyncIterable<KeptChange>,
   beforeRename: (mark: FileMark) => Promise<unknown>,
   signal: AbortSignal | undefined
-): Promise<void> {
+): Promise<FileMark> {
   const draft = `${file}${draftEnd}`
   const handle = await open(draft, 'w', 0o600)
   try {
+    let sum = 0
     for await (const block of writeMosquittoDb(changes)) {
       signal?.throwIfAborted()
+      sum = crc32(block, sum)
       await handle.appendFile(block)
     }
     await handle.sync()
     const { size, mtimeMs } = await handle.stat()
     await handle.close()
-    await beforeRename({ size, mtimeMs })
+    const mark = { size, mtimeMs, sum }
+    await beforeRename(mark)
     await rename(draft, file)
+    await syncFolder(dirname(file))
+    return mark
   } catch (error) {
     await handle.close().catch(() => {})
     await rm(draft, { force: true }).catch(() => {})

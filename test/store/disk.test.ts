@@ -1,6 +1,6 @@
 // The store on disk: the contract, and what it promises beyond.
 
-import { cpSync, readdirSync, utimesSync } from 'node:fs'
+import { cpSync } from 'node:fs'
 import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import t, { type Test } from 'tap'
@@ -452,35 +452,3 @@ async function keysOf(path: string): Promise<string[]> {
   await level.close()
   return keys.filter(key => !key.startsWith('m'))
 }
-
-t.test('a crash while the file of Mosquitto is taken over: it is taken over again, whole', async t => {
-  const dir = t.testdir()
-  const { store: first } = await open(t, join(dir, 'first.db'))
-  const topics = Array.from({ length: 1600 }, (_, i) => `kept/${i}`)
-  await first.commit(
-    topics.map(topic => ({ kind: 'retain', topic, message: new Message({ topic, payload: Buffer.from('x'), qos: 0, retain: true }) }))
-  )
-  await first.save()
-  await first.close()
-  const file = join(dir, 'mosquitto.db')
-  const crashed = join(dir, 'crashed.db')
-  cpSync(join(dir, 'first.db'), file)
-  cpSync(file, crashed)
-  let writes = 0
-  beforeWrites(t, () => {
-    // Some of it is there.
-    if (++writes === 4) cpSync(`${file}.mosquitero`, `${crashed}.mosquitero`, { recursive: true })
-  })
-  t.equal((await open(t, file)).retained.length, topics.length)
-  utimesSync(crashed, 1, 1)
-  const log = recordLog()
-  const { retained, store } = await open(t, crashed, log)
-  t.same(retained.map(({ topic }) => topic).sort(), [...topics].sort())
-  t.match(
-    log.lines.join('\n'),
-    /Took over 0 sessions, 0 queued messages and 1600 retained messages from [^;]+, which is newer than the store\.$/m
-  )
-  await store.close()
-  t.notMatch(readdirSync(dir).join(), /crashed\.db\.mosquitero\.replaced/)
-  t.equal((await open(t, crashed)).retained.length, topics.length, 'and no more after that')
-})
