@@ -431,7 +431,7 @@ export class Server {
   // The way back to Mosquitto, if that is to be had in time.
   async #closeDisk(): Promise<void> {
     this.#autosave?.stop()
-    if (this.#disk?.up && this.#disk.unsaved > 0) await this.#disk.save(AbortSignal.timeout(saveLimit))
+    if (this.#disk?.up) await this.#disk.saveRest(AbortSignal.timeout(saveLimit))
     await this.#disk?.close()
   }
 

@@ -36,6 +36,6 @@ export class Autosave {
 
   // It says itself what goes wrong.
   #save(): void {
-    if (this.#store.unsaved > 0) void this.#store.save()
+    if (!this.#store.isSaved) void this.#store.save()
   }
 }

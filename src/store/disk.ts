@@ -91,7 +91,8 @@ export class DiskStore implements Store {
   #begun = 0
   #written = 0
   #lastCommit: Promise<void> = Promise.resolve()
-  #troubled = false
+  /** What the system says, while nothing can be written. */
+  #trouble: string | undefined
   /** Numbers of ended sessions whose records are to be removed. */
   #ended: number[] = []
   #sweeping: Promise<void> | undefined
@@ -104,7 +105,9 @@ export class DiskStore implements Store {
   committed: (() => void) | undefined
   #saving: Promise<void> | undefined
   /** `persistence_file` said all that the store did when it was written or taken over last. */
-  #isSaved = false
+  #wasSaved = false
+  /** Of writing it, whoever asked for that: it takes too long. */
+  readonly #saveLimit = new AbortController()
   /** The file that lies there, if we wrote it or took it over. */
   #known: FileMark | undefined
 
@@ -120,8 +123,13 @@ export class DiskStore implements Store {
     return this.#saving !== undefined
   }
 
+  /** `persistence_file` says all that the store does, after whatever end of the last start. */
+  get isSaved(): boolean {
+    return this.#level === undefined || (this.#wasSaved && this.unsaved === 0)
+  }
+
   get up(): boolean {
-    return !this.#troubled && !this.#closed.signal.aborted
+    return this.#trouble === undefined && !this.#closed.signal.aborted
   }
 
   async open(): Promise<StoredState> {
@@ -155,7 +163,7 @@ export class DiskStore implements Store {
     this.#noter.unref()
     const { sessions, retained } = found
     // No file says nothing.
-    if (this.#known === undefined) this.#isSaved = sessions.length + retained.length === 0
+    if (this.#known === undefined) this.#wasSaved = sessions.length + retained.length === 0
     this.#log.write('storeOpened', {
       path: this.path,
       sessions: sessions.length,
@@ -263,7 +271,7 @@ export class DiskStore implements Store {
     this.#closed.abort()
     clearInterval(this.#noter)
     await this.#sweeping
-    if (this.#level !== undefined && this.#isSaved && this.unsaved === 0) await this.#noteSaved(this.#level, true).catch(() => {})
+    if (this.#level !== undefined && this.isSaved) await this.#noteSaved(this.#level, true).catch(() => {})
     await this.#level?.closeNoted().catch(() => {})
   }
 
@@ -276,26 +284,37 @@ export class DiskStore implements Store {
    * Writes `persistence_file`, so that Mosquitto could be started on it. Resolves when it is there, or when the log says why it isn't; who
    * asks while it is written waits for that.
    */
-  save(signal?: AbortSignal): Promise<void> {
-    this.#saving ??= this.#save(signal).finally(() => {
+  save(): Promise<void> {
+    this.#saving ??= this.#save(this.#saveLimit.signal).finally(() => {
       this.#saving = undefined
     })
     return this.#saving
   }
 
-  async #save(signal: AbortSignal | undefined): Promise<void> {
+  /** For the end, when nothing comes any more: also what came while it was being written; nothing is written once the signal says enough. */
+  async saveRest(limit: AbortSignal): Promise<void> {
+    const end = () => this.#saveLimit.abort()
+    limit.addEventListener('abort', end, { once: true })
+    await this.#saving
+    if (!this.isSaved && !limit.aborted) await this.save()
+    limit.removeEventListener('abort', end)
+  }
+
+  async #save(limit: AbortSignal): Promise<void> {
     const unsaved = this.unsaved
     const started = performance.now()
     this.#log.write('saving', { file: this.#file })
     try {
-      const mark = await writeMosquittoFile(this.#file, this.export(), mark => this.#noteFile(mark, this.#known), signal)
+      const mark = await writeMosquittoFile(this.#file, this.export(), mark => this.#noteFile(mark, this.#known), limit)
       this.#known = mark
       this.unsaved -= unsaved
-      this.#isSaved = true
+      this.#wasSaved = true
       await this.#noteFile(mark).catch(() => {})
       this.#log.write('saved', { file: this.#file, milliseconds: Math.round(performance.now() - started) })
     } catch (error) {
-      this.#log.write('saveFailed', { file: this.#file, reason: signal?.aborted ? 'it takes too long' : systemReason(error) })
+      // While nothing can be written to the store it can't always be read.
+      const reason = limit.aborted ? 'it takes too long' : (this.#trouble ?? systemReason(error))
+      this.#log.write('saveFailed', { file: this.#file, reason })
     }
   }
 
@@ -319,7 +338,7 @@ export class DiskStore implements Store {
   /** What becomes of `persistence_file`, and the store after that; see disk-import. */
   async #settleFile(level: Level, file: FileMark | undefined, note: StartNote): Promise<Level> {
     this.#known = file && (await this.#findKnown(level, file))
-    this.#isSaved = this.#known !== undefined && (await hasKey(level, savedKey))
+    this.#wasSaved = this.#known !== undefined && (await hasKey(level, savedKey))
     if (file !== undefined && this.#known === undefined) {
       const isNewer = file.mtimeMs > note.lastWritten || (await hasKey(level, importingKey))
       if (isNewer || !(await hasSessions(level))) return this.#import(level, file, note, isNewer ? 'older' : 'empty')
@@ -366,7 +385,7 @@ export class DiskStore implements Store {
     const replaced = await this.#removeOlder(level)
     await finishImport(this.path)
     this.#known = mark
-    this.#isSaved = fault === undefined
+    this.#wasSaved = fault === undefined
     this.wasDamaged ||= fault !== undefined
     this.#log.write('imported', { file: this.#file, store, ...counts, ...(replaced !== undefined && { replaced }) })
     if (fault !== undefined) {
@@ -515,15 +534,15 @@ export class DiskStore implements Store {
       }
     }
     await before
-    if (!this.#troubled) return
-    this.#troubled = false
+    if (this.#trouble === undefined) return
+    this.#trouble = undefined
     this.#log.write('storeMended', { path: this.path })
   }
 
   #sayTrouble(error: unknown): void {
-    if (this.#troubled) return
-    this.#troubled = true
-    this.#log.write('storeTrouble', { path: this.path, reason: wordsOf(this.path, error) })
+    if (this.#trouble !== undefined) return
+    this.#trouble = wordsOf(this.path, error)
+    this.#log.write('storeTrouble', { path: this.path, reason: this.#trouble })
   }
 
   // Ended sessions

@@ -22,9 +22,12 @@ const draftEnd = '.new'
 
 /** Undefined: there is none. */
 export async function markOf(file: string): Promise<FileMark | undefined> {
-  const found = await stat(file).catch(error => (systemCode(error) === 'ENOENT' ? undefined : Promise.reject(refusal(file, error))))
+  const found = await stat(file).catch(error => (isNoFile(error) ? undefined : Promise.reject(refusal(file, error))))
   return found?.isFile() ? { size: found.size, mtimeMs: found.mtimeMs } : undefined
 }
+
+// Where its folder is none the store says so.
+const isNoFile = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')
 
 export async function readMosquittoFile(file: string): Promise<Buffer> {
   return readFile(file).catch(error => Promise.reject(refusal(file, error)))
@@ -44,14 +47,14 @@ export async function writeMosquittoFile(
   file: string,
   changes: AsyncIterable<KeptChange>,
   beforeRename: (mark: FileMark) => Promise<unknown>,
-  signal: AbortSignal | undefined
+  signal: AbortSignal
 ): Promise<FileMark> {
   const draft = `${file}${draftEnd}`
   const handle = await open(draft, 'w', 0o600)
   try {
     let sum = 0
     for await (const block of writeMosquittoDb(changes)) {
-      signal?.throwIfAborted()
+      signal.throwIfAborted()
       sum = crc32(block, sum)
       await handle.appendFile(block)
     }

@@ -108,6 +108,21 @@ t.test('after a crash the file of the last save is older than what we have, and 
   t.equal(asides(place.dir).length, 1)
 })
 
+t.test('a crash, a start and a stop: Mosquitto has all of it', async t => {
+  const place = placeOf(t, await freePort())
+  let broker = await place.ours()
+  await place.register('c', 'a')
+  await broker.stop()
+  broker = await place.ours()
+  await place.publish('a', 'before the crash')
+  await broker.stop('SIGKILL')
+  broker = await place.ours()
+  t.equal((await broker.stop()).status, 0)
+  const mosquitto = await place.mosquitto()
+  t.same(await place.collect('c', 1), ['1 0 a before the crash'])
+  await mosquitto.stop()
+})
+
 for (const [what, lines, work] of [
   ['every so many changes', 'autosave_interval 3\nautosave_on_changes true\n', 3],
   ['every so many seconds', 'autosave_interval 1\n', 1]

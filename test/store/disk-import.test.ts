@@ -10,7 +10,9 @@ import type { Change } from '../../dist/storage.js'
 import { DiskStore } from '../../dist/store/disk.js'
 import { encodeJson, metaKey } from '../../dist/store/disk-records.js'
 import { Level } from '../../dist/store/level.js'
+import { parseMosquittoDb } from '../../dist/store/mosquitto-db.js'
 import { type RecordedLog, recordLog } from '../helpers/bare-broker.js'
+import { keptBy } from '../helpers/kept.js'
 
 const topicsOf = (name: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${name}/${i}`)
 const retain = (topic: string): Change => ({
@@ -273,4 +275,62 @@ t.test('a crash between what the store notes of a file and its rename: the file 
   const { topics, said } = await open(t, copy)
   t.same(topics, [])
   t.notMatch(said, /Took over/)
+})
+
+/** What Mosquitto would have of it. */
+const savedIn = (path: string): string[] => Object.keys(keptBy(parseMosquittoDb(readFileSync(path))).retained).sort()
+
+t.test('a stop while the file is being written: what came meanwhile is in it, and the limit holds for that one too', async t => {
+  const path = await folder(t, { ours: topicsOf('many', 3000) })
+  const { store, log } = await open(t, path)
+  const { view } = Level.prototype
+  const read = new Promise<void>(resolve => {
+    t.intercept(Level.prototype, 'view', {
+      value(this: Level) {
+        resolve()
+        return view.call(this)
+      }
+    })
+  })
+  const first = store.save()
+  await read
+  await store.commit([retain('late')])
+  t.ok(store.isSaving)
+  await store.saveRest(new AbortController().signal)
+  await first
+  t.ok(savedIn(path).includes('late'))
+  t.ok(store.isSaved)
+  const saved = readFileSync(path)
+  await store.commit([retain('later')])
+  const limit = new AbortController()
+  const second = store.save()
+  const rest = store.saveRest(limit.signal)
+  limit.abort()
+  await Promise.all([second, rest])
+  t.ok(readFileSync(path).equals(saved), 'it is as it was')
+  t.equal(log.lines.filter(line => /Error saving .*: it takes too long\./.test(line)).length, 1)
+  t.equal(store.isSaved, false)
+})
+
+t.test('whether the file says all that the store does is known after a crash as well', async t => {
+  const path = await folder(t, {})
+  let { store } = await open(t, path)
+  t.equal(store.isSaved, true, 'there is nothing')
+  await store.commit([retain('first')])
+  t.equal(store.isSaved, false)
+  await store.save()
+  t.equal(store.isSaved, true)
+  await store.close()
+  store = (await open(t, path)).store
+  t.equal(store.isSaved, true, 'after a stop')
+  await store.commit([retain('second')])
+  const next = crashed(path)
+  const { store: crash } = await open(t, next)
+  t.equal(crash.isSaved, false, 'after a crash')
+  t.same(savedIn(next), ['first'])
+  await crash.saveRest(new AbortController().signal)
+  t.same(savedIn(next), ['first', 'second'])
+  await crash.close()
+  rmSync(next)
+  t.equal((await open(t, next)).store.isSaved, false, 'the file is gone')
 })

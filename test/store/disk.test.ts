@@ -313,6 +313,31 @@ t.test('pages are read while it is opened again after a failure, or refused for 
   t.comment(`${refused} pages were refused`)
 })
 
+t.test('what keeps the store from being written is what keeps the file from it, not that the store is closed meanwhile', async t => {
+  const log = recordLog()
+  const { store } = await open(t, join(t.testdir(), 'm.db'), log)
+  let isFull = true
+  beforeWrites(t, () => {
+    if (isFull) throw new Error('IO error: 000003.log: No space left on device')
+  })
+  const { reopen } = Level.prototype
+  t.intercept(Level.prototype, 'reopen', {
+    async value(this: Level) {
+      if (!isFull) return reopen.call(this)
+      await this.close()
+      throw new Error('not yet')
+    }
+  })
+  const commit = store.commit([session('a')])
+  await until(() => !store.up)
+  await turn()
+  await store.save()
+  t.match(log.lines.join('\n'), /Error saving .*: 000003\.log: No space left on device\. The store itself has everything\./)
+  isFull = false
+  await store.close()
+  void commit
+})
+
 t.test('closed in trouble: it ends at once, what was not written is promised to nobody, and others can open it', async t => {
   const file = join(t.testdir(), 'm.db')
   const { store } = await open(t, file)
