@@ -68,6 +68,12 @@ export function listenerPort(key: string): number {
   return port === undefined ? 0 : Number(port)
 }
 
+/** The key of the listener with this port: Mosquitto's database knows no more of one. */
+export function listenerKeyAt(listeners: readonly ListenerConfig[], port: number): string | undefined {
+  const listener = listeners.find(each => each.port === port)
+  return listener && listenerKey(listener)
+}
+
 /** A listener as a person knows it: `port 8883`, `port 8883 on 192.0.2.1`, `socket /run/mqtt`. */
 export function listenerName({ port, bind }: ListenerConfig): string {
   switch (bind.kind) {

@@ -24,7 +24,7 @@ import type { BoundAddress } from './net/bind.js'
 import { loadOwnCertificate, loadRedisStore } from './on-demand.js'
 import { CertificateKeeper } from './pki/certificate-keeper.js'
 import type { Draft } from './pki/own-certificate.js'
-import { listenerKey, listenerName, planReload, type ReloadPlan } from './reload.js'
+import { listenerKeyAt, listenerName, planReload, type ReloadPlan } from './reload.js'
 import { mostListed, type ReloadReport, type ReloadResult } from './reload-report.js'
 import { type ConfigSource, type Reading, readAll, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
 import { Autosave } from './store/autosave.js'
@@ -585,10 +585,7 @@ function openDisk(file: string, { delivery, listeners }: Config, log: Log): Disk
     file,
     log,
     sync: delivery.acknowledge === 'stored',
-    listenerOf: port => {
-      const listener = listeners.find(each => each.port === port)
-      return listener && listenerKey(listener)
-    }
+    listenerOf: port => listenerKeyAt(listeners, port)
   })
 }
 

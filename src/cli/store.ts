@@ -5,9 +5,10 @@ import { open } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
-import type { LogConfig } from '../config/types.js'
+import type { ListenerConfig, LogConfig } from '../config/types.js'
 import { BrokerError, errorMessage, exitStatus, formatProblem, systemCode, systemReason } from '../errors.js'
 import { openLog } from '../log.js'
+import { listenerKeyAt } from '../reload.js'
 import { readConfig } from '../snapshot.js'
 import type { Change } from '../storage.js'
 import { DiskStore, hasStore, storePath } from '../store/disk.js'
@@ -44,6 +45,8 @@ const batchSize = 500
 interface Arguments {
   readonly command: 'export' | 'import' | 'check'
   readonly file: string
+  /** Of the configuration: a file of Mosquitto that is taken over names them by their ports. */
+  readonly listeners: readonly ListenerConfig[]
   readonly out?: string
   readonly in?: string
   readonly replace: boolean
@@ -58,7 +61,8 @@ export async function runStore(argv: readonly string[], io: StoreIo): Promise<nu
     if (typeof args === 'number') return args
     await mustBeStore(args)
     const log = openLog(toPeople)
-    const disk = new DiskStore({ file: args.file, log, sync: true })
+    const { file, listeners } = args
+    const disk = new DiskStore({ file, log, sync: true, listenerOf: port => listenerKeyAt(listeners, port) })
     try {
       return await commands[args.command](disk, args, io)
     } finally {
@@ -203,11 +207,11 @@ async function parseCommand(argv: readonly string[], io: StoreIo): Promise<Argum
     const [path, ...more] = positionals
     if ((values.config === undefined) === (path === undefined) || more.length > 0)
       throw new TypeError('Name the store by -c FILE or by its path')
-    const file = values.config === undefined ? path : await fileOf(values.config, io)
-    if (file === undefined) return 1
+    const place = values.config === undefined ? { file: path ?? '', listeners: [] } : await placeOf(values.config, io)
+    if (place === undefined) return 1
     return {
       command,
-      file,
+      ...place,
       replace: values.replace ?? false,
       ...(values.out !== undefined && { out: values.out }),
       ...(values.in !== undefined && { in: values.in })
@@ -219,13 +223,13 @@ async function parseCommand(argv: readonly string[], io: StoreIo): Promise<Argum
 }
 
 /** Undefined: the configuration has no such store, and that was said. */
-async function fileOf(conf: string, { env, stderr }: StoreIo): Promise<string | undefined> {
+async function placeOf(conf: string, { env, stderr }: StoreIo): Promise<Pick<Arguments, 'file' | 'listeners'> | undefined> {
   const { config, problems } = await readConfig({ file: conf, ports: undefined, verbosity: undefined, env })
   if (config === undefined) {
     for (const problem of problems) for (const line of formatProblem(problem)) stderr.write(`${line}\n`)
     return undefined
   }
-  if (config.store.kind === 'disk') return config.store.file
+  if (config.store.kind === 'disk') return { file: config.store.file, listeners: config.listeners }
   stderr.write(`Error: ${conf} has no store on disk: persistence true would make one.\n`)
   return undefined
 }

@@ -243,6 +243,8 @@ export class DiskStore implements Store {
     try {
       await draft.open()
       await fill(draft)
+      // That file says nothing of what came now.
+      draft.#wasSaved = false
       if (this.#known !== undefined) await draft.#noteFile(this.#known)
       await draft.close()
       return await this.#giveWay(draft.path)

@@ -110,6 +110,33 @@ t.test('the store of a configuration', async t => {
   t.match(await store(t, ['check', '-c', join(dir, 'bad.conf')]), { status: 1, stderr: /Invalid 'persistence' value/ })
 })
 
+t.test('a file of Mosquitto is taken over with its listeners, as at a start', async t => {
+  const listener = '127.0.0.1 18831 '
+  const source = { clientId: 'writer', listener }
+  const kept = new Message({ topic: 'kept', payload: Buffer.from('x'), qos: 1, retain: true, source })
+  const file = await filled(t, [
+    { kind: 'session', session: { clientId: 'c', version: 4, expiryInterval: 0xffffffff, listener } },
+    { kind: 'retain', topic: 'kept', message: kept }
+  ])
+  const first = new DiskStore({ file, log: recordLog(), sync: false })
+  await first.open()
+  await first.save()
+  await first.close()
+  const conf = join(file, '..', 'm.conf')
+  const lines = [
+    'per_listener_settings true',
+    'listener 18831 127.0.0.1',
+    'allow_anonymous true',
+    'persistence true',
+    'persistence_file x.db'
+  ]
+  writeFileSync(conf, `${lines.join('\n')}\npersistence_location ${join(file, '..')}\n`)
+  renameSync(file, join(file, '..', 'x.db'))
+  t.match(await store(t, ['check', '-c', conf]), { status: 0, stderr: /Took over 1 session, .* 1 retained message/ })
+  const { stdout } = await store(t, ['export', '-c', conf])
+  t.equal(stdout.split(`"listener":"${listener}"`).length, 3, stdout)
+})
+
 t.test("what can't be read is named with its line", async t => {
   const head = '{"dump":"mosquitero","version":1}\n'
   for (const [input, expected] of [
@@ -163,22 +190,22 @@ t.test('an import that is cut off leaves what was there, or all of what came', a
 
   const importing = mosquitero(t, ['store', 'import', file, '--replace'], {})
   importing.child.stdin?.write(next)
-  await until(() => existsSync(`${path}.draft`))
+  await until(() => existsSync(`${path}.next`))
   importing.child.kill('SIGKILL')
   await importing.ended
   t.equal((await store(t, ['export', file])).stdout, before, 'cut off while it came in')
 
   t.match(await store(t, ['import', file, '--replace'], next), { status: 0, stderr: /set aside as / })
-  t.notOk(existsSync(`${path}.draft`), 'and what that left is gone')
+  t.notOk(existsSync(`${path}.next`), 'and what that left is gone')
   const after = (await store(t, ['export', file])).stdout
   t.match(after, /"clientId":"next"/)
 
-  renameSync(path, `${path}.next`)
-  t.match(await store(t, ['check', file]), { status: 0, stdout: /sessions +1\n/ }, 'cut off between two renames')
+  cpSync(path, `${path}.imported`, { recursive: true })
+  t.equal((await store(t, ['export', file])).stdout, after, 'cut off once it was whole')
+  t.notOk(existsSync(`${path}.imported`))
+  renameSync(path, `${path}.imported`)
+  t.match(await store(t, ['check', file]), { status: 0, stdout: /sessions +1\n/ }, 'cut off before the last rename')
   t.equal((await store(t, ['export', file])).stdout, after)
-  cpSync(path, `${path}.next`, { recursive: true })
-  t.equal((await store(t, ['export', file])).stdout, after, 'cut off before them')
-  t.notOk(existsSync(`${path}.next`))
 })
 
 t.test('a store that is damaged is mended, and that is said', async t => {
