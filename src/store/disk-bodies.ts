@@ -19,6 +19,9 @@ export class Bodies {
   readonly #bodyOf = new WeakMap<Message, number>()
   readonly #bodyOfEntry = new WeakMap<QueueEntry, number>()
   readonly #cache = new Map<number, Message>()
+  /** Where the entries of a message come one by one: those that lie in an entry, as the next one shares what the first could not know of. */
+  readonly #inside = new WeakSet<Message>()
+  comesOneByOne = false
   #next: number
 
   /** `counts`: entries of each that are there; `next`: a number that none has, nor any behind it. */
@@ -58,6 +61,11 @@ export class Bodies {
     this.#bodyOfEntry.set(entry, body)
   }
 
+  /** Undefined: the message of this entry lies in it. */
+  numberOf(entry: QueueEntry): number | undefined {
+    return this.#bodyOfEntry.get(entry)
+  }
+
   /** Those that are there. */
   async read(numbers: Iterable<number>, level: Level, view?: View): Promise<ReadonlyMap<number, Message>> {
     const bodies = new Map<number, Message>()
@@ -89,13 +97,20 @@ export class Bodies {
       this.#counts.set(known, count + 1)
       return known
     }
-    if (!isShared && message.payloadLength <= longestInside) return undefined
+    if (!isShared && message.payloadLength <= longestInside && !this.#isAgain(message)) return undefined
     const body = this.#next++
     const key = bodyKey(body)
     operations.put(key, encodeMessage(key, message))
     this.#bodyOf.set(message, body)
     this.#counts.set(body, 1)
     return body
+  }
+
+  #isAgain(message: Message): boolean {
+    if (!this.comesOneByOne) return false
+    if (this.#inside.has(message)) return true
+    this.#inside.add(message)
+    return false
   }
 
   #keep(number: number, message: Message): void {

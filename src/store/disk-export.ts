@@ -52,7 +52,10 @@ export async function* exportChanges(
       const [clientId, message] = [names.get(numberOf(key)), decodeMessage(content)]
       if (clientId !== undefined && message !== undefined) yield { kind: 'hold', clientId, packetId: packetIdOf(key), message }
     }
-    for await (const entry of queues(level, bodies, view, names)) yield { kind: 'enqueue', message: entry.message, entries: [entry] }
+    for await (const entry of queues(level, bodies, view, names)) {
+      const body = bodies.numberOf(entry)
+      yield { kind: 'enqueue', message: entry.message, entries: [entry], ...(body !== undefined && { body }) }
+    }
     for await (const [key, content] of contents(level, recordKinds.retained, view)) {
       const message = decodeMessage(content)
       if (message !== undefined) yield { kind: 'retain', topic: nameOf(key), message }

@@ -401,6 +401,8 @@ export class DiskStore implements Store {
   async #draft(changes: Changes, first: IteratorResult<KeptChange, DatabaseProblem | undefined>, mark: FileMark): Promise<Drafted> {
     const draft = await Level.open(draftOf(this.path))
     let [sessions, queued, retained] = [0, 0, 0]
+    this.#index = new Index()
+    this.#index.bodies.comesOneByOne = true
     try {
       await writeFormat(draft)
       let next = first

@@ -1,5 +1,5 @@
 // Changes written as Mosquitto's persistence database, so that Mosquitto can be started where we stopped. It streams: all that is held for the
-// whole time is the numbers of the messages that live.
+// whole time is the numbers of messages.
 
 import type { Message } from '../message.js'
 import { neverExpires, type Qos } from '../protocol/packets.js'
@@ -43,6 +43,7 @@ export async function* writeMosquittoDb(
 class Writer {
   readonly #now: number
   readonly #ids = new WeakMap<Message, bigint>()
+  readonly #idsOfBodies = new Map<number, bigint>()
   #lastId = 0n
   #parts: Buffer[] = []
   #length = 0
@@ -114,7 +115,7 @@ class Writer {
         return
       }
       case 'enqueue':
-        for (const entry of change.entries) this.#putEntry(entry)
+        for (const entry of change.entries) this.#putEntry(entry, change.body)
         return
       case 'received':
         return
@@ -150,8 +151,8 @@ class Writer {
     this.#addChunk({ kind: 'subscription', clientId, filter: joinSharedFilter(filter, group), qos, options, identifier })
   }
 
-  #putEntry({ clientId, message, packetId, qos, retain, state, subscriptionIdentifier }: QueueEntry): void {
-    const messageId = this.#idOf(message)
+  #putEntry({ clientId, message, packetId, qos, retain, state, subscriptionIdentifier }: QueueEntry, body?: number): void {
+    const messageId = this.#idOf(message, body)
     const dup = qos > 0 && state !== 'queued'
     this.#addChunk({
       kind: 'clientMessage',
@@ -167,11 +168,12 @@ class Writer {
     })
   }
 
-  #idOf(message: Message): bigint {
-    const known = this.#ids.get(message)
+  #idOf(message: Message, body?: number): bigint {
+    const known = body === undefined ? this.#ids.get(message) : this.#idsOfBodies.get(body)
     if (known !== undefined) return known
     const id = this.#putMessage(message, 0)
-    this.#ids.set(message, id)
+    if (body === undefined) this.#ids.set(message, id)
+    else this.#idsOfBodies.set(body, id)
     return id
   }
 

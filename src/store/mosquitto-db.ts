@@ -24,7 +24,12 @@ import {
 } from './mosquitto-chunk.js'
 
 /** What a database can hold. Sessions come before what is theirs, messages of one session in the order of its queue. */
-export type KeptChange = Extract<Change, { kind: 'session' | 'subscribe' | 'hold' | 'enqueue' | 'received' | 'retain' }>
+export type KeptChange =
+  | Extract<Change, { kind: 'session' | 'subscribe' | 'hold' | 'received' | 'retain' }>
+  | (Extract<Change, { kind: 'enqueue' }> & {
+      /** The same number is the same message, which may be another object each time that it is read. */
+      readonly body?: number
+    })
 
 export interface DatabaseProblem {
   /** `foreign`: not Mosquitto's file; `version`: of a Mosquitto that is not known. Nothing was read then. `damaged`: what can be read was. */

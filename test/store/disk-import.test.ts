@@ -10,6 +10,7 @@ import type { Change } from '../../dist/storage.js'
 import { DiskStore } from '../../dist/store/disk.js'
 import { encodeJson, metaKey } from '../../dist/store/disk-records.js'
 import { Level } from '../../dist/store/level.js'
+import { headLength, newestVersion, readChunk, readChunkHead } from '../../dist/store/mosquitto-chunk.js'
 import { parseMosquittoDb } from '../../dist/store/mosquitto-db.js'
 import { type RecordedLog, recordLog } from '../helpers/bare-broker.js'
 import { keptBy } from '../helpers/kept.js'
@@ -138,15 +139,13 @@ t.test(
       beforeWrites(t, ({ path }) => {
         if (isFull && path.endsWith('.draft')) throw Object.assign(new Error('no space'), { code: 'ENOSPC' })
       })
-      for (let i = 0; i < 2; i++) {
-        await t.rejects(open(t, path), {
-          code: 'ERR_STORE_OPEN',
-          message: `Unable to open the store ${path}.mosquitero: No space left on device.`
-        })
-      }
+      const store = new DiskStore({ file: path, log: recordLog(), sync: true })
+      const refusal = { code: 'ERR_STORE_OPEN', message: `Unable to open the store ${path}.mosquitero: No space left on device.` }
+      await t.rejects(store.open(), refusal)
+      await t.rejects(open(t, path), refusal)
       isFull = false
-      const { topics, store } = await open(t, path)
-      t.same(topics, newer)
+      const { retained } = await store.open()
+      t.same(retained.map(({ topic }) => topic).sort(), newer)
       await store.close()
     }
   }
@@ -334,3 +333,48 @@ t.test('whether the file says all that the store does is known after a crash as 
   rmSync(next)
   t.equal((await open(t, next)).store.isSaved, false, 'the file is gone')
 })
+
+t.test('what many sessions share is in the file once, and not theirs each when it is taken over', async t => {
+  const path = await folder(t, {})
+  const { store } = await open(t, path)
+  const ids = ['a', 'b', 'c', 'd']
+  // More than are kept in memory, and larger ones.
+  const payloads = [...topicsOf('small', 1100), ...topicsOf('x'.repeat(20_000), 10)]
+  const changes = payloads.map((payload, i): Change => {
+    const message = new Message({ topic: 't', payload: Buffer.from(payload), qos: 1, retain: false })
+    const fields = { message, qos: 1, retain: false, subscriptionIdentifier: 0, packetId: 0, state: 'queued' } as const
+    return { kind: 'enqueue', message, entries: ids.map(clientId => ({ clientId, sequence: i + 1, ...fields })) }
+  })
+  await store.commit(ids.map((clientId): Change => ({ kind: 'session', session: { clientId, version: 4, expiryInterval: 0xffffffff } })))
+  await store.commit(changes)
+  await store.close()
+  const { store: again } = await open(t, path)
+  await again.save()
+  const bytes = readFileSync(path)
+  t.same(countsIn(bytes), [payloads.length, payloads.length * ids.length])
+  const there = await folder(t, { file: bytes })
+  const { store: taken } = await open(t, there)
+  for (const clientId of ids) {
+    const page = await taken.page(clientId, 0, 2000)
+    t.ok(page.map(({ message }) => `${message.payload}`).join() === payloads.join(), clientId)
+  }
+  await taken.save()
+  const [messages = 0, entries] = countsIn(readFileSync(there))
+  t.ok(messages <= 2 * payloads.length, `${messages}: of the first entry, and of all others`)
+  t.equal(entries, payloads.length * ids.length)
+})
+
+/** How many messages a file has, and entries of queues. */
+function countsIn(bytes: Buffer): number[] {
+  let [messages, entries] = [0, 0]
+  for (let at = headLength; at < bytes.length; ) {
+    const head = readChunkHead(bytes, at, newestVersion)
+    if (head === undefined) break
+    const start = at + head.size
+    at = start + head.length
+    const kind = readChunk(head.type, bytes.subarray(start, at), newestVersion)?.kind
+    if (kind === 'message') messages += 1
+    else if (kind === 'clientMessage') entries += 1
+  }
+  return [messages, entries]
+}
