@@ -10,7 +10,17 @@ import { BrokerError, systemCode, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
 import type { Change, QueueEntry, Store, StoredState } from '../storage.js'
 import { exportChanges } from './disk-export.js'
-import { acceptDraft, beginDraft, beginStart, draftOf, endStart, finishImport, importedOf, type StartNote, setDraftAside } from './disk-import.js'
+import {
+  acceptDraft,
+  beginDraft,
+  beginStart,
+  draftOf,
+  endStart,
+  finishImport,
+  importedOf,
+  type StartNote,
+  setDraftAside
+} from './disk-import.js'
 import { Index } from './disk-index.js'
 import { Plan } from './disk-plan.js'
 import { bodiesIn, entriesOf, Rows } from './disk-queue.js'
