@@ -130,8 +130,11 @@ export async function readSnapshot(config: Config, files = new FileReader()): Pr
   const listeners: ListenerSnapshot[] = []
   const keyFiles = new Map<string, Promise<PskEntries>>()
   for (const each of rights) {
-    const { tls: certified, psk } = each.config
-    const keys = psk && (await once(keyFiles, psk.file, () => readKeys(psk.file, files, problems)))
+    const { tls: certified, psk, security } = each.config
+    const { pskFile } = security
+    // Also where nobody has use for them: a file that is named and cannot be used is a mistake, to Mosquitto as well.
+    const read = pskFile && (await once(keyFiles, pskFile, () => readKeys(pskFile, files, problems)))
+    const keys = psk && read
     const tls = psk && keys ? pskMaterial(psk, keys) : certified && (await readTlsMaterial(certified, new Date(), files))
     if (tls) problems.push(...tls.problems)
     listeners.push({ ...each, ...(tls?.material && { tls: tls.material }), ...(keys && { keys }) })

@@ -250,14 +250,17 @@ function settleAddress(settings: Settings): { port: number; bind: Bind } {
   return { port, bind: port === 0 && kind !== 'host' ? { kind: 'unix', path: host } : { kind: 'host', host } }
 }
 
-function settleSecurity(settings: Settings, { global, perListenerSettings }: Draft, localOnly: boolean): SecurityConfig {
+function settleSecurity(settings: Settings, draft: Draft, localOnly: boolean): SecurityConfig {
+  const { global, perListenerSettings } = draft
   const passwordFile = settings.file('password_file') ?? global.file('password_file')
   const aclFile = settings.file('acl_file') ?? global.file('acl_file')
+  const pskFile = pskFileOf(settings, draft)
   const globalAnonymous = perListenerSettings ? undefined : global.boolean('allow_anonymous')
   return {
     allowAnonymous: settings.boolean('allow_anonymous') ?? globalAnonymous ?? localOnly,
     ...(passwordFile && { passwordFile }),
     ...(aclFile && { aclFile }),
+    ...(pskFile && { pskFile }),
     allowZeroLengthClientId: settings.boolean('allow_zero_length_clientid') ?? global.boolean('allow_zero_length_clientid') ?? true,
     autoIdPrefix: settings.text('auto_id_prefix') ?? global.text('auto_id_prefix') ?? 'auto-'
   }

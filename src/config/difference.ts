@@ -83,7 +83,7 @@ const listenerOptions: Getters<ListenerConfig> = {
   use_subject_as_username: ({ username }) => username === 'from-subject',
   // The three that Mosquitto knows are told by its own options.
   psk_hint: ({ psk }) => psk?.hint,
-  psk_file: ({ tls, psk }) => pathOf(psk?.file) ?? (tls?.maxVersion === 'TLSv1.2' ? 'TLS 1.3 off' : undefined),
+  psk_file: ({ security }) => pathOf(security.pskFile),
   '#!identity_source': ({ username }) => (/^from-(connect|common-name|subject)$/.test(username) ? undefined : username),
   '#!clientid_must_match': listener => listener.clientIdMustMatch,
   ciphers: ({ tls, psk }) => textOf(tls?.ciphers ?? psk?.ciphers),

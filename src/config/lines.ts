@@ -128,6 +128,8 @@ const idleWhen: Readonly<Record<string, (line: DraftLine, facts: LineFacts, conf
   use_subject_as_username: (line, facts, config) =>
     line.target?.boolean('use_identity_as_username') ? "'use_identity_as_username' goes before it." : whenPlain(line, facts, config),
   identity_source: whenPlain,
+  psk_file: (line, _, config) =>
+    listenersOf(line, config).some(({ tls, psk }) => tls ?? psk) ? undefined : `Its keys are for nobody: ${noHint}.`,
   'ciphers_tls1.3': (line, _, config) =>
     listenersOf(line, config).every(({ tls, psk }) => psk ?? tls?.maxVersion === 'TLSv1.2')
       ? "'psk_file' switches TLS 1.3 off."
@@ -143,9 +145,15 @@ const remarks: Readonly<Record<string, (line: DraftLine, facts: LineFacts) => Ve
     target?.text('tls_version') === 'tlsv1.1'
       ? { standing: 'otherwise', why: 'TLS 1.1 is not offered: the lowest version is TLS 1.2.' }
       : undefined,
+  psk_file: (line, { config }) =>
+    !config || listenersOf(line, config).some(({ psk }) => psk)
+      ? undefined
+      : { standing: 'honoured', why: `It switches TLS 1.3 off, and its keys are for nobody: ${noHint}.` },
   cafile: onlyForTheChain,
   capath: onlyForTheChain
 }
+
+const noHint = "no listener that it is for has a 'psk_hint'"
 
 // OpenSSL sends the CAs between certfile and its root along with it.
 function onlyForTheChain(line: DraftLine, { config }: LineFacts): Verdict | undefined {

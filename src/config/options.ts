@@ -174,7 +174,7 @@ export const options = {
   listener_allow_anonymous: { ...listener, place: 'listener', argument: boolean, default: 'as allow_anonymous', ...live, ...honoured, sets: 'allow_anonymous', doc: '`allow_anonymous` for one listener.' },
   password_file: { ...security, argument: path, default: 'none', ...live, ...honoured, doc: 'Usernames and password hashes, as `mosquitto_passwd` writes them.' },
   acl_file: { ...security, argument: path, default: 'none: all topics', ...live, ...honoured, doc: 'Who may read and write which topics.' },
-  psk_file: { ...security, argument: path, default: 'none', ...live, ...honoured, doc: 'The keys of clients for `psk_hint`, `IDENTITY:HEX` a line; switches TLS 1.3 off on the listeners that it is for.' },
+  psk_file: { ...security, argument: path, default: 'none', ...live, ...honoured, doc: 'The keys of clients for `psk_hint`, `IDENTITY:HEX` a line; has to be readable and right without one too; switches TLS 1.3 off on the listeners that it is for.' },
   allow_zero_length_clientid: { ...security, argument: boolean, default: 'true', ...live, ...honoured, doc: 'MQTT 3.1.1 clients may leave the client identifier to the broker.' },
   auto_id_prefix: { ...security, argument: { kind: 'string', maxLength: 50 }, default: 'auto-', ...live, ...honoured, ...once, deprecated: "Please use 'listener_auto_id_prefix' instead.", doc: 'How client identifiers begin that the broker makes.' },
   listener_auto_id_prefix: { ...listener, place: 'listener', argument: { kind: 'string', maxLength: 50 }, default: 'auto-', ...live, ...honoured, ...once, sets: 'auto_id_prefix', doc: '`auto_id_prefix` for one listener.' },

@@ -37,6 +37,8 @@ export interface SecurityConfig {
   readonly allowAnonymous: boolean
   readonly passwordFile?: FileSetting
   readonly aclFile?: FileSetting
+  /** Read whether or not a `psk_hint` makes use of it [Mosquitto]. */
+  readonly pskFile?: FileSetting
   readonly allowZeroLengthClientId: boolean
   readonly autoIdPrefix: string
 }

@@ -226,6 +226,9 @@ export const fileCauses = causesOf([
   [`${listener}#!acl_shadow nope\n`, 'm.conf:2', 'Unable to open #!acl_shadow "nope". No such file or directory.'],
   [listener, undefined, 'Unable to open #!acl_shadow "nope". No such file or directory.', { env: { MOSQUITERO_ACL_SHADOW: 'nope' } }],
   [`${listener}psk_hint x\npsk_file nope\n`, 'm.conf:3', 'Unable to open psk_file "nope". No such file or directory.'],
+  [`${listener}psk_file nope\n`, 'm.conf:2', 'Unable to open psk_file "nope". No such file or directory.'],
+  ['psk_file nope\n', 'm.conf:1', 'Unable to open psk_file "nope". No such file or directory.'],
+  [`${listener}psk_file k\n`, 'k:1', /^psk for identity 'ann' .* non-hexadecimal characters\.$/, { files: { k: 'ann:zz\n' } }],
   [psk, 'k:1', "psk for identity 'ann' in psk_file 'k' contains non-hexadecimal characters.", { files: { k: 'ann:secret\n' } }],
   [
     `${listener}#!enrolment_ca no.crt no.key\n#!tls_dns_list localhost\n`,
@@ -433,7 +436,12 @@ export const warnings = causesOf([
   [`${listener}${bridge}threshold 0\n`, 'm.conf:5', 'threshold too low, using 1 message.'],
   [`${listener}${bridge}restart_timeout 0\n`, 'm.conf:5', 'restart_timeout interval too low, using 1 second.'],
   [`${listener}${bridge}restart_timeout 3601\n`, 'm.conf:5', 'restart_timeout interval too high, using 3600 seconds.'],
-  [`${tls}psk_file k\n`, 'm.conf:2', "'psk_file' switches TLS 1.3 off on this listener too, as in Mosquitto."],
+  [
+    `${tls}psk_file k\n`,
+    'm.conf:2',
+    "'psk_file' switches TLS 1.3 off on this listener too, as in Mosquitto.",
+    { files: { k: 'ann:0a\n' } }
+  ],
   [
     listener,
     undefined,
