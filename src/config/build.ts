@@ -223,6 +223,7 @@ function settleListener({ at, settings }: ListenerDraft, draft: Draft, environme
   const maxQos = settings.number('max_qos')
   const mountPoint = settings.text('mount_point')
   const clientIdMustMatch = settleClientId(settings, tls, environment)
+  if (!tls && !psk) warnOfIdleTls(settings, checks)
   return {
     at,
     ...settleAddress(settings),
@@ -295,6 +296,13 @@ function settleTls(settings: Settings, draft: Draft, settled: (name: OwnOptionNa
   }
 }
 
+// The file means encryption, and the listener has none.
+function warnOfIdleTls(settings: Settings, checks: Problem[]): void {
+  for (const name of ['tls_version', 'ciphers', 'ciphers_tls1.3']) if (settings.last(name)) warn(checks, idle(name), settings.at(name))
+}
+
+const idle = (name: string): string => `The '${name}' option has no effect without certfile and keyfile.`
+
 const pskFileOf = (settings: Settings, { global }: Draft): FileSetting | undefined => settings.file('psk_file') ?? global.file('psk_file')
 
 function settlePsk(settings: Settings, draft: Draft): PskConfig | undefined {
@@ -315,7 +323,7 @@ function settleUsername(settings: Settings, { tls, psk }: Transport, environment
   if (name === undefined) return 'from-connect'
   if (psk) return 'from-psk-identity'
   if (!tls) {
-    warn(checks, `The '${name}' option has no effect without certfile and keyfile.`, settings.at(name))
+    warn(checks, idle(name), settings.at(name))
     return 'from-connect'
   }
   if (!tls.requireCertificate) {

@@ -130,10 +130,13 @@ const idleWhen: Readonly<Record<string, (line: DraftLine, facts: LineFacts, conf
   identity_source: whenPlain,
   psk_file: (line, _, config) =>
     listenersOf(line, config).some(({ tls, psk }) => tls ?? psk) ? undefined : `Its keys are for nobody: ${noHint}.`,
-  'ciphers_tls1.3': (line, _, config) =>
-    listenersOf(line, config).every(({ tls, psk }) => psk ?? tls?.maxVersion === 'TLSv1.2')
+  tls_version: whenPlain,
+  ciphers: whenPlain,
+  'ciphers_tls1.3': (line, facts, config) =>
+    whenPlain(line, facts, config) ??
+    (listenersOf(line, config).every(({ tls, psk }) => psk ?? tls?.maxVersion === 'TLSv1.2')
       ? "'psk_file' switches TLS 1.3 off."
-      : undefined,
+      : undefined),
   password_file: whenNamedByCertificate,
   allow_anonymous: whenNamedByCertificate,
   listener_allow_anonymous: whenNamedByCertificate

@@ -74,6 +74,13 @@ const verdicts: readonly [content: string, said: string, env?: Record<string, st
   ['listener 1883\n#!expiry_warning 5', 'ignored There is no certificate.'],
   [`${tls}#!expiry_warning 5`, 'honoured A comment to Mosquitto.'],
   ['listener 1883\nuse_identity_as_username true', 'ignored It has no effect without certfile and keyfile.'],
+  ['listener 1883\ntls_version tlsv1.3', 'ignored It has no effect without certfile and keyfile.'],
+  ['listener 1883\ntls_version tlsv1.1', 'ignored It has no effect without certfile and keyfile.'],
+  ['listener 1883\nciphers x', 'ignored It has no effect without certfile and keyfile.'],
+  ['listener 1883\nciphers_tls1.3 x', 'ignored It has no effect without certfile and keyfile.'],
+  [`${tls}ciphers x`, 'honoured'],
+  [`${psk}ciphers x`, 'honoured'],
+  [`${psk}ciphers_tls1.3 x`, "ignored 'psk_file' switches TLS 1.3 off."],
   [
     `${tls}require_certificate true\nuse_identity_as_username true\nuse_subject_as_username true`,
     "ignored 'use_identity_as_username' goes before it."
