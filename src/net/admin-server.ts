@@ -6,7 +6,7 @@ import type { AdminSocketConfig } from '../config/types.js'
 import { errorMessage, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { type AdminAnswer, AdminRoutes, type AdminService, refuse } from './admin-routes.js'
-import { bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
+import { bindFault, bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
 
 /** At a time. */
 const mostConnections = 64
@@ -41,7 +41,7 @@ export async function openAdminSocket(
     log.write('adminOpened', { path })
     return { path, close: () => close(server, routes) }
   } catch (error) {
-    log.write('adminUnavailable', { path, why: systemReason(error) })
+    log.write('adminUnavailable', { path, why: systemReason(await bindFault(error, path)) })
     return undefined
   }
 }

@@ -2,13 +2,11 @@
 // with its IPv4 address; none stays open when one of them fails.
 
 import { lookup } from 'node:dns/promises'
-import { stat } from 'node:fs/promises'
 import { createServer, isIP, type ListenOptions, type Server, type Socket } from 'node:net'
-import { dirname } from 'node:path'
 import type { ListenerConfig } from '../config/types.js'
 import { BrokerError, type ErrorCode, systemCode, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
+import { bindFault, bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
 
 /** Where a listener really listens. */
 export type BoundAddress =
@@ -160,19 +158,10 @@ async function bindUnix(path: string, config: ListenerConfig, log: Log, onSocket
   try {
     return { server: await bindWithMode(path, socketMode, () => listen({ path }, log, onSocket)), address: { family: 'unix', path } }
   } catch (cause) {
-    const error = await unixError(cause, path)
+    const error = await bindFault(cause, path)
     const { code } = bindError(error, config, log)
     throw new BrokerError(code, `Unable to open unix socket "${path}": ${systemReason(error)}`, config.at, { cause })
   }
-}
-
-// libuv says EACCES for a folder that is not there.
-async function unixError(error: unknown, path: string): Promise<unknown> {
-  if (systemCode(error) !== 'EACCES') return error
-  return stat(dirname(path)).then(
-    () => error,
-    (missing: unknown) => missing
-  )
 }
 
 async function makeRoom(path: string, config: ListenerConfig): Promise<void> {

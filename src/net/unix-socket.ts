@@ -2,8 +2,9 @@
 // open to more than its mode says, not even for a moment.
 
 import { chmodSync } from 'node:fs'
-import { lstat, unlink } from 'node:fs/promises'
+import { lstat, stat, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { dirname } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 import { systemCode } from '../errors.js'
 
@@ -38,6 +39,15 @@ export function bindWithMode<T>(path: string, mode: number, bind: () => T): T {
   } finally {
     process.umask(previous)
   }
+}
+
+/** Why it could not be bound: libuv says EACCES for a folder that is not there as well. */
+export async function bindFault(error: unknown, path: string): Promise<unknown> {
+  if (systemCode(error) !== 'EACCES') return error
+  return stat(dirname(path)).then(
+    () => error,
+    (missing: unknown) => missing
+  )
 }
 
 function answers(path: string): Promise<boolean> {

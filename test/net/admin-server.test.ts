@@ -269,6 +269,8 @@ t.test('the socket is its owner’s, goes at the end, and what a dead process le
   t.equal(await openAdminSocket({ path }, service, broker.log), undefined)
   t.match(broker.log.lines.at(-1), /there is a file of that name\.$/)
   t.equal(await openAdminSocket({}, service, broker.log), undefined)
+  t.equal(await openAdminSocket({ path: join(folder(t), 'no', 'a.sock') }, service, broker.log), undefined)
+  t.match(broker.log.lines.at(-1), /There is no admin socket .*: No such file or directory\.$/)
 })
 
 t.test('rubbish, silence and too many connections cost nobody anything', async t => {
