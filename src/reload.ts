@@ -75,7 +75,7 @@ export function listenerKeyAt(listeners: readonly ListenerConfig[], port: number
 }
 
 /** A listener as a person knows it: `port 8883`, `port 8883 on 192.0.2.1`, `socket /run/mqtt`. */
-export function listenerName({ port, bind }: ListenerConfig): string {
+export function listenerName({ port, bind }: Pick<ListenerConfig, 'port' | 'bind'>): string {
   switch (bind.kind) {
     case 'unix':
       return `socket ${bind.path}`

@@ -6,7 +6,7 @@ import type { AdminSocketConfig } from '../config/types.js'
 import { errorMessage, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { type AdminAnswer, AdminRoutes, type AdminService, refuse } from './admin-routes.js'
-import { bindFault, bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
+import { bindFault, bindWithMode, obstacleAt, removeStale } from './unix-socket.js'
 
 /** At a time. */
 const mostConnections = 64
@@ -32,9 +32,9 @@ export async function openAdminSocket(
   if (path === undefined) return undefined
   const routes = new AdminRoutes(service)
   try {
-    const obstacle = isPathTooLong(path) ? 'long' : await removeStale(path)
+    const obstacle = (await adminObstacle(path)) ?? ((await removeStale(path)) && 'another broker answers there')
     if (obstacle !== undefined) {
-      log.write('adminUnavailable', { path, why: obstacleWords[obstacle] })
+      log.write('adminUnavailable', { path, why: obstacle })
       return undefined
     }
     const server = await listen(path, routes, log, patience)
@@ -46,10 +46,15 @@ export async function openAdminSocket(
   }
 }
 
+/** Why no admin socket can be made at this path, whether or not a broker answers there; undefined: one can. */
+export async function adminObstacle(path: string): Promise<string | undefined> {
+  const obstacle = await obstacleAt(path)
+  return obstacle && obstacleWords[obstacle]
+}
+
 const obstacleWords = {
   long: 'the path is too long for a socket, 107 bytes at most',
-  file: 'there is a file of that name',
-  live: 'another broker answers there'
+  file: 'there is a file of that name'
 } as const
 
 function listen(path: string, routes: AdminRoutes, log: Log, patience: number): Promise<Server> {

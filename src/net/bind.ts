@@ -4,9 +4,9 @@
 import { lookup } from 'node:dns/promises'
 import { createServer, isIP, type ListenOptions, type Server, type Socket } from 'node:net'
 import type { ListenerConfig } from '../config/types.js'
-import { BrokerError, type ErrorCode, systemCode, systemReason } from '../errors.js'
+import { BrokerError, type ErrorCode, type Location, systemCode, systemReason } from '../errors.js'
 import type { Log } from '../log-events.js'
-import { bindFault, bindWithMode, isPathTooLong, removeStale } from './unix-socket.js'
+import { bindFault, bindWithMode, obstacleAt, removeStale } from './unix-socket.js'
 
 /** Where a listener really listens. */
 export type BoundAddress =
@@ -39,14 +39,16 @@ export function closeSockets(sockets: readonly BoundSocket[]): void {
   for (const { server } of sockets) server.close()
 }
 
-interface Target {
+/** A socket that a listener opens. */
+export interface Target {
   readonly family: 'ipv4' | 'ipv6'
   readonly address: string
   /** IPv6 beside IPv4: a machine without it is no reason not to start. */
   readonly optional: boolean
 }
 
-async function targetsOf(config: ListenerConfig): Promise<readonly Target[]> {
+/** Where a listener is to be reached; none for a Unix socket. Rejects with a BrokerError where its host has no such address. */
+export async function targetsOf(config: Wanted): Promise<readonly Target[]> {
   const { bind, socketDomain } = config
   const wanted = ({ family }: Target): boolean => socketDomain === undefined || family === socketDomain
   const both = (ipv4: string, ipv6: string): Target[] => [
@@ -70,7 +72,9 @@ async function targetsOf(config: ListenerConfig): Promise<readonly Target[]> {
   }
 }
 
-async function resolve(host: string, config: ListenerConfig): Promise<readonly Target[]> {
+type Wanted = Pick<ListenerConfig, 'bind' | 'socketDomain' | 'at'>
+
+async function resolve(host: string, config: Wanted): Promise<readonly Target[]> {
   const familyOf = (family: number): Target['family'] => (family === 6 ? 'ipv6' : 'ipv4')
   const literal = isIP(host)
   if (literal !== 0) return [{ family: familyOf(literal), address: host, optional: false }]
@@ -150,9 +154,6 @@ function bindError(error: unknown, config: ListenerConfig, log: Log): BrokerErro
 const socketMode = 0o770
 
 async function bindUnix(path: string, config: ListenerConfig, log: Log, onSocket: (socket: Socket) => void): Promise<BoundSocket> {
-  if (isPathTooLong(path)) {
-    throw new BrokerError('ERR_LISTEN_ADDRESS', `Path to unix socket is too long "${path}"`, config.at)
-  }
   await makeRoom(path, config)
   log.write('openingUnix', { path })
   try {
@@ -164,9 +165,23 @@ async function bindUnix(path: string, config: ListenerConfig, log: Log, onSocket
   }
 }
 
-async function makeRoom(path: string, config: ListenerConfig): Promise<void> {
-  const obstacle = await removeStale(path)
-  if (obstacle === undefined) return
-  const why = obstacle === 'file' ? 'there is a file of that name' : 'Address already in use'
-  throw new BrokerError('ERR_LISTEN_ADDRESS_IN_USE', `Unable to open unix socket "${path}": ${why}`, config.at)
+/** Why no socket can be made at this path, whether or not somebody listens there already; undefined: one can. */
+export async function pathRefusal(path: string, at: Location | undefined): Promise<BrokerError | undefined> {
+  switch (await obstacleAt(path)) {
+    case 'long':
+      return new BrokerError('ERR_LISTEN_ADDRESS', `Path to unix socket is too long "${path}"`, at)
+    case 'file':
+      return pathInUse(path, 'there is a file of that name', at)
+    case undefined:
+      return undefined
+  }
+}
+
+const pathInUse = (path: string, why: string, at: Location | undefined): BrokerError =>
+  new BrokerError('ERR_LISTEN_ADDRESS_IN_USE', `Unable to open unix socket "${path}": ${why}`, at)
+
+async function makeRoom(path: string, { at }: ListenerConfig): Promise<void> {
+  const refusal = await pathRefusal(path, at)
+  if (refusal) throw refusal
+  if ((await removeStale(path)) !== undefined) throw pathInUse(path, 'Address already in use', at)
 }

@@ -15,6 +15,13 @@ export function isPathTooLong(path: string): boolean {
   return Buffer.byteLength(path) > maxPathLength
 }
 
+/** What keeps a path from being that of a socket, whether or not somebody is there now: it is too long, or something else has the name. */
+export async function obstacleAt(path: string): Promise<'long' | 'file' | undefined> {
+  if (isPathTooLong(path)) return 'long'
+  const found = await lstat(path).catch(() => undefined)
+  return found === undefined || found.isSocket() ? undefined : 'file'
+}
+
 /** Removes a socket that nobody answers on. Resolves with why the path can't be had: `file`: something else has the name; `live`: somebody answers. */
 export async function removeStale(path: string): Promise<'file' | 'live' | undefined> {
   const found = await lstat(path).catch(() => undefined)

@@ -70,6 +70,51 @@ t.test('a socket in a folder that is not there', async t => {
   ])
 })
 
+t.test('sockets', async t => {
+  const { lines } = await examined(t, `${anonymous}listener 0 @/m.conf\nlistener 0 @/d\nlistener 0 /${'x'.repeat(120)}\n`, { 'd/f': '' })
+  t.same(lines, [
+    'error m.conf:2 ERR_LISTEN_ADDRESS_IN_USE Unable to open unix socket "m.conf": there is a file of that name',
+    'error m.conf:3 ERR_LISTEN_ADDRESS_IN_USE Unable to open unix socket "d": there is a file of that name',
+    `error m.conf:4 ERR_LISTEN_ADDRESS Path to unix socket is too long "/${'x'.repeat(120)}"`
+  ])
+  t.same(await said(t, `${anonymous}listener 0 @/s.sock\nlistener 0 @/./s.sock\n`), [taken(3, 'socket ./s.sock', 'socket s.sock')])
+})
+
+t.test('a host that has no address, or none that is wanted', async t => {
+  for (const [address, family] of [
+    ['127.0.0.1', 'ipv6'],
+    ['::1', 'ipv4']
+  ]) {
+    t.same(await said(t, `${anonymous}listener 1883 ${address}\nsocket_domain ${family}\n`), [
+      `error m.conf:2 ERR_LISTEN_ADDRESS "${address}" has no address of socket_domain ${family}`
+    ])
+  }
+  const [line, ...others] = await said(t, `${anonymous}listener 1883 no-such-host.invalid\n`)
+  t.match(line, /^error m\.conf:2 ERR_LISTEN_ADDRESS Unable to find an address for listener host "no-such-host\.invalid": ./)
+  t.same(others, [])
+})
+
+t.test('an enrolment listener that cannot be opened', async t => {
+  const listener = 'listener 8883 127.0.0.1\ncertfile @/c\nkeyfile @/k\n#!enrolment_ca @/ca @/cakey\n'
+  const enrolment = async (written: string) =>
+    (await said(t, `${anonymous}${listener}#!enrolment_listener ${written}\n`)).filter(line => line.includes('ERR_LISTEN'))
+  const same = (place: string) => [taken(6, place, 'port 8883 on 127.0.0.1').replace('the listener', 'the enrolment listener')]
+  t.same(await enrolment('8883 127.0.0.1'), same('port 8883 on 127.0.0.1'))
+  if (isLinux) t.same(await enrolment('8883'), same('port 8883'))
+  t.same(await enrolment('8443'), [])
+  t.same(await enrolment('8443 192.0.2.77'), [
+    'warning m.conf:6 ERR_LISTEN_ADDRESS No network interface of this machine has the address 192.0.2.77: the enrolment listener cannot be opened here.'
+  ])
+  t.match(await enrolment('8443 no-such-host.invalid'), [/^error m\.conf:6 ERR_LISTEN_ADDRESS Unable to find an address for listener host/])
+})
+
+t.test('an admin socket that cannot be made', async t => {
+  const admin = (path: string) => said(t, `${anonymous}listener 1883 localhost\n#!admin_socket ${path}\n`)
+  t.same(await admin('@/m.conf'), ['warning m.conf:3 ERR_LISTEN_ADDRESS There is no admin socket m.conf: there is a file of that name.'])
+  t.same(await admin('@/no/a.sock'), ['warning m.conf:3 ERR_LISTEN_ADDRESS There is no admin socket no/a.sock: No such file or directory.'])
+  t.same(await admin('@/a.sock'), [])
+})
+
 t.test('a check makes nothing and changes nothing', async t => {
   const { dir, report } = await examined(
     t,

@@ -624,7 +624,8 @@ export const warnings = causesOf([
     'listener PORT 127.0.0.1\nlistener PORT 127.0.0.1\n',
     'm.conf:2',
     /^Address already in use: the listener on port \d+ on 127\.0\.0\.1 wants what the one on port \d+ on 127\.0\.0\.1 \(m\.conf:1\) has\.$/
-  ]
+  ],
+  [`${listener}#!admin_socket server.key\n`, 'm.conf:2', 'There is no admin socket server.key: there is a file of that name.']
 ])
 
 /** What is wrong with an object that a JavaScript program gives instead of a file. */
