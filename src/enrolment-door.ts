@@ -1,8 +1,8 @@
 // The enrolment listener of a server: opened with it, and swapped by a reload like the others, all or nothing.
 
 import { dirname } from 'node:path'
-import type { EnrolmentConfig } from './config/types.js'
-import { BrokerError, type ErrorCode, errorMessage, systemCode, systemReason } from './errors.js'
+import type { Config, EnrolmentConfig } from './config/types.js'
+import { BrokerError, type ErrorCode, errorMessage, type Problem, systemCode, systemReason } from './errors.js'
 import type { Log } from './log-events.js'
 import type { EnrolmentServer } from './net/enrolment-server.js'
 import { loadEnrolment } from './on-demand.js'
@@ -77,6 +77,22 @@ export async function openEnrolment({ ca, at }: EnrolmentConfig, passphrase: str
   } catch (cause) {
     if (!(cause instanceof BrokerError)) throw cause
     throw new BrokerError('ERR_TLS_CA', `The enrolment listener cannot sign. ${cause.message}`, ca.at ?? at, { cause })
+  }
+}
+
+/** What would keep it from signing. */
+export async function enrolmentProblems(
+  { enrolment }: Config,
+  env: Readonly<Record<string, string | undefined>>
+): Promise<readonly Problem[]> {
+  if (enrolment === undefined) return []
+  try {
+    await openEnrolment(enrolment, env.MOSQUITERO_CA_PASSPHRASE)
+    return []
+  } catch (error) {
+    if (!(error instanceof BrokerError)) throw error
+    const { code, message, at } = error
+    return [{ severity: 'error', code, message, ...(at && { at }) }]
   }
 }
 

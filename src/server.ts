@@ -11,7 +11,7 @@ import type { EngineLimits } from './broker/engine.js'
 import { changesBetween } from './changes.js'
 import type { ConfigObject } from './config/object.js'
 import type { Config, ListenerConfig, LogConfig, LogType, Verbosity } from './config/types.js'
-import { EnrolmentDoor, type PreparedEnrolment } from './enrolment-door.js'
+import { EnrolmentDoor, enrolmentProblems, type PreparedEnrolment } from './enrolment-door.js'
 import { BrokerError, errorMessage, type Problem, ProblemsError } from './errors.js'
 import { type ExpiryHost, ExpiryReport } from './expiry-report.js'
 import { FileReader } from './files.js'
@@ -511,8 +511,9 @@ export async function checkConfiguration(options: ServerOptions): Promise<void> 
     if (!config) throw new ProblemsError(problems)
     const { given, problems: failed } = await draft(config, options.env ?? {})
     const { snapshot, problems: found } = await readSnapshot(config, new FileReader(given))
-    const all = [...problems, ...failed, ...found]
-    if (!snapshot || failed.length > 0) throw new ProblemsError(all)
+    const unsigned = await enrolmentProblems(config, options.env ?? {})
+    const all = [...problems, ...failed, ...found, ...unsigned]
+    if (!snapshot || failed.length > 0 || unsigned.length > 0) throw new ProblemsError(all)
     writeProblems(log, all)
   } catch (error) {
     writeProblems(log, problemsOf(error))

@@ -3,7 +3,7 @@
 import { withoutPassword } from '../config/argument.js'
 import type { OptionLine } from '../config/lines.js'
 import type { Config, FileSetting, ListenerConfig } from '../config/types.js'
-import { openEnrolment } from '../enrolment-door.js'
+import { enrolmentProblems } from '../enrolment-door.js'
 import { BrokerError, type Problem } from '../errors.js'
 import { FileReader } from '../files.js'
 import { draftFiles } from '../pki/own-certificate.js'
@@ -31,7 +31,7 @@ export async function examine({ file, env = {}, now = new Date(), beforeFiles }:
   const refusal = become(config, beforeFiles)
   const { given, problems: failed } = await draftFiles(config, env, now)
   const { read, problems: found } = await readSnapshot(config, new FileReader(given))
-  const unsigned = await adviseOnEnrolment(config, env)
+  const unsigned = await enrolmentProblems(config, env)
   const advice = [
     ...read.flatMap(listener => certificates(listener, now, config.expiryWarning)),
     ...adviseOnAccess(read, !found.some(isOfAccess))
@@ -54,19 +54,6 @@ export async function examine({ file, env = {}, now = new Date(), beforeFiles }:
       ...advice
     ]
   })
-}
-
-/** What would keep the enrolment listener from opening. */
-async function adviseOnEnrolment({ enrolment }: Config, env: ExamineOptions['env'] = {}): Promise<readonly Problem[]> {
-  if (enrolment === undefined) return []
-  try {
-    await openEnrolment(enrolment, env.MOSQUITERO_CA_PASSPHRASE)
-    return []
-  } catch (error) {
-    if (!(error instanceof BrokerError)) throw error
-    const { code, message, at } = error
-    return [{ severity: 'error', code, message, ...(at && { at }) }]
-  }
 }
 
 const isOfAccess = ({ severity, code }: Problem): boolean => severity === 'error' && /^ERR_(ACL|PASSWORD)_/.test(code)

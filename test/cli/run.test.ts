@@ -156,6 +156,21 @@ t.test('--test-config opens every file, and says what is wrong or that all is we
   t.equal((await mosquitero(t, ['--test-config'], { input: '' }).ended).status, 3)
 })
 
+t.test('--test-config opens the CA that the enrolment listener signs by', async t => {
+  const pki = await testPki(t)
+  const { cert, key } = await pki.server()
+  const listener = `listener 1 127.0.0.1\ncertfile ${cert}\nkeyfile ${key}\n#!enrolment_listener 2\n${userLine}`
+  const dir = t.testdir({
+    'good.conf': `${listener}#!enrolment_ca ${pki.root.cert} ${pki.root.key}\n`,
+    'bad.conf': `${listener}#!enrolment_ca nope nope2\n`
+  })
+  const test = (file: string) => mosquitero(t, ['--test-config', '-c', file], { cwd: dir, input: '' }).ended
+  t.equal((await test('good.conf')).status, 0)
+  const bad = await test('bad.conf')
+  t.equal(bad.status, 1)
+  t.match(bad.stderr, /Error: The enrolment listener cannot sign\. Unable to read nope: No such file or directory\./)
+})
+
 t.test('a key that belongs to another certificate is refused with both names and the line', async t => {
   const pki = await testPki(t)
   const [server, other] = [await pki.server(), await pki.client('other')]
