@@ -408,7 +408,8 @@ function settleLogTypes(global: Settings, verbosity: Verbosity): ReadonlySet<Log
 }
 
 function settleLogDestinations(global: Settings): readonly LogDestination[] {
-  const lines = global.all('log_dest')
+  // As though it were not there: with nothing else the log goes to stderr, and the warning about it as well.
+  const lines = global.all('log_dest').filter(({ value }) => typeof value !== 'object' || value[0] !== 'dlt')
   if (lines.length === 0) return [{ kind: 'stderr' }]
   const destinations = new Map<string, LogDestination>()
   for (const { value, at } of lines) {

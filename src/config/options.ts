@@ -228,7 +228,7 @@ export const options = {
   pid_file: { ...global, argument: path, default: 'none', ...restart, ...honoured, ...once, doc: 'Where the process id is written.' },
   include_dir: { ...global, argument: path, default: 'none', ...live, ...honoured, again: 'adds', doc: 'Reads the `.conf` files of a folder here; only in the main file.' },
   connection_messages: { ...global, argument: boolean, default: 'true', ...live, ...honoured, doc: 'Logs clients that come and go.' },
-  log_dest: { ...global, argument: { kind: 'log destination' }, default: 'stderr', ...live, ...partly, again: 'adds', doc: '`none`, `stdout`, `stderr`, `syslog`, `topic`, `file PATH`; several lines add up. `dlt` is not supported.' },
+  log_dest: { ...global, argument: { kind: 'log destination' }, default: 'stderr', ...live, ...partly, again: 'adds', doc: '`none`, `stdout`, `stderr`, `syslog`, `topic`, `file PATH`; several lines add up. `dlt` is not supported, and is passed over: alone it leaves stderr.' },
   log_type: { ...global, argument: keyword('none', 'information', 'notice', 'warning', 'error', 'debug', 'subscribe', 'unsubscribe', 'internal', 'websockets', 'all'), default: 'error, warning, notice, information', ...live, ...honoured, again: 'adds', doc: 'What is logged; several lines add up, `none` and `all` replace.' },
   log_timestamp: { ...global, argument: boolean, default: 'true', ...live, ...honoured, doc: 'Log lines begin with the time.' },
   log_timestamp_format: { ...global, argument: string, default: 'seconds since 1970', ...live, ...honoured, ...once, doc: 'The time in the form of strftime.' },
