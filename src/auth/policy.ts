@@ -3,7 +3,7 @@
 
 import type { ListenerConfig } from '../config/types.js'
 import { BrokerError, errorMessage } from '../errors.js'
-import type { Log } from '../log-events.js'
+import { type Log, nameSources } from '../log-events.js'
 import { type Access, type Acl, type Decision, decide } from './acl.js'
 import { decideFilter } from './acl-reach.js'
 import { decideBeside } from './acl-shadow.js'
@@ -112,10 +112,12 @@ const refuse = (refusal: Refusal, why?: string): Refused => Object.freeze({ ok: 
 const notAuthorised = refuse('not-authorised')
 const busy = refuse('busy')
 const wrongPrefix = refuse('not-authorised', 'client ids have to begin as clientid_prefixes says')
-const noCertificateName = refuse('bad-credentials', 'the username is taken from the client certificate, and there is none')
 const noUsername = refuse('not-authorised', 'use_username_as_clientid needs a username')
 const noAnonymous = refuse('not-authorised', 'allow_anonymous is false, and the client has no username')
 const noProof = refuse('not-authorised', 'allow_anonymous is false, and there is no password_file that could prove a username')
+
+const nameless = ({ username }: ListenerConfig): Refused =>
+  refuse('bad-credentials', `the listener takes the ${nameSources[username]}, and there is none`)
 
 async function authenticate(parts: PolicyParts, connection: Connection, credentials: Credentials): Promise<Admission> {
   const claim = judgeClaim(parts, bearerOf(parts, connection), credentials)
@@ -213,7 +215,7 @@ function judgeName(
   if (listener.username !== 'from-connect') {
     const username = name
     // Either name is compared with ACL lines and put into patterns; a NUL would cut it short elsewhere.
-    if (username === undefined || username === '' || username.includes('\0')) return noCertificateName
+    if (username === undefined || username === '' || username.includes('\0')) return nameless(listener)
     // The certificate is the proof. What CONNECT says of name and password is ignored, and the name need not be in password_file.
     const credentials = { clientId: sent.clientId }
     return admit(listener, withFacts({ clientId: sent.clientId, username }, facts), hasKey ? 'psk' : 'certificate', credentials)

@@ -13,7 +13,7 @@ import { reasonCodes, returnCodes } from '../protocol/reason-codes.js'
 import type { Subscription } from '../storage.js'
 import { isControlTopic, isTopicName } from '../topic.js'
 import type { Connection } from './connection.js'
-import { logConnected, logConnectFault } from './connection-log.js'
+import { logConnected, logConnectFault, logNameless } from './connection-log.js'
 import type { Hooks, OpenedSession } from './host.js'
 import { askHook, forgetSubscription, subscriptionKey } from './subscribe.js'
 
@@ -87,7 +87,7 @@ async function decide(connection: Connection, sent: Connect): Promise<Refusal | 
     if (connection.closed) return undefined
     // A reload while the password was hashed: what the old policy said counts no more.
     if (policy !== host.policyOf(connection.transport)) continue
-    if (!admission.ok) return refusalOf(admission)
+    if (!admission.ok) return refusalOf(connection, admission)
     const refused = await askAuthenticate(connection, connect)
     if (refused !== undefined) return refused
     const finding = host.findSession(admission.identity.clientId)
@@ -103,8 +103,9 @@ async function decide(connection: Connection, sent: Connect): Promise<Refusal | 
   }
 }
 
-// Strangers are told nothing; whoever has shown a certificate and another's client id is told by the log what it should have been.
-function refusalOf({ refusal, why }: Refused): Refusal {
+// Strangers are told nothing; the log tells what a certificate should have held, or the client id of whoever has shown one have been.
+function refusalOf(connection: Connection, { refusal, why }: Refused): Refusal {
+  if (refusal === 'bad-credentials' && why !== undefined) logNameless(connection, why)
   return refusal === 'client-id' && why !== undefined ? { ...refusals[refusal], words: why } : refusals[refusal]
 }
 

@@ -28,6 +28,20 @@ export function logConnected(connection: Connection, { bridge, clean, will, vers
   if (tls !== undefined) log.write('clientNegotiated', { clientId, version: tls.version, cipher: tls.cipher })
 }
 
+/** Why a certificate that was let in names nobody. Mosquitto says "bad username or password" of it and no more. */
+export function logNameless({ host, listener, transport }: Connection, words: string): void {
+  const { remoteAddress, remotePort, tls } = transport
+  const { subject, issuer } = tls?.certificate ?? {}
+  host.log.write('rejected', {
+    remoteAddress,
+    remotePort,
+    port: listener.port,
+    reason: 'no-name',
+    words,
+    ...(subject && issuer && { subject, issuer })
+  })
+}
+
 /** What was wrong with a packet, before the line of the end. */
 export function logFault({ host, clientId, transport }: Connection, detail: FaultDetail): void {
   const { log } = host

@@ -49,6 +49,7 @@ t.test('who is refused gets the CONNACK of the protocol version, and the log say
       connect: { username: 'ann' },
       v3: '20020004',
       v5: '2003008600',
+      line: 'Connection from 127\\.0\\.0\\.1:\\d+ rejected, the listener takes the username from the common name of the certificate, and there is none',
       reason: 'bad username or password'
     },
     {

@@ -201,6 +201,17 @@ t.test('Mosquitto takes the same files, and for it our lines are comments', asyn
   t.notMatch(heard.stdout(), /plant/)
 })
 
+async function startNamed(t: Test, source: string, more = '') {
+  const pki = await testPki(t)
+  const server = await pki.server()
+  const port = await freePort()
+  writeFileSync(
+    join(pki.dir, 'mosquitto.conf'),
+    `listener ${port}\ncertfile ${server.cert}\nkeyfile ${server.key}\ncafile ${pki.ca}\nrequire_certificate true\nuse_identity_as_username true\n#!identity_source ${source}\n${more}${userLine}`
+  )
+  const broker = await startBroker(t, ['-c', 'mosquitto.conf'], { cwd: pki.dir })
+  return { pki, broker, port }
+}
 for (const [source, username] of [
   ['cn', /^press-7$/],
   ['subject', /^CN=press-7$/],
@@ -209,14 +220,7 @@ for (const [source, username] of [
   ['fingerprint', /^[0-9a-f]{64}$/]
 ] as const) {
   t.test(`with #!identity_source ${source} the log names the client so`, async t => {
-    const pki = await testPki(t)
-    const server = await pki.server()
-    const port = await freePort()
-    writeFileSync(
-      join(pki.dir, 'mosquitto.conf'),
-      `listener ${port}\ncertfile ${server.cert}\nkeyfile ${server.key}\ncafile ${pki.ca}\nrequire_certificate true\nuse_identity_as_username true\n#!identity_source ${source}\n${userLine}`
-    )
-    const broker = await startBroker(t, ['-c', 'mosquitto.conf'], { cwd: pki.dir })
+    const { pki, broker, port } = await startNamed(t, source)
     const { cert, key } = await pki.client('press-7', { names: ['press-7.example', 'b.example'] })
     await must(t, 'mosquitto_pub', [
       '-h',
@@ -238,3 +242,21 @@ for (const [source, username] of [
     t.match(found, username)
   })
 }
+
+t.test('a certificate without the name that is wanted: the log says which one, and what it should have held', async t => {
+  const whole: Subject = [['O', 'Plant']]
+  for (const [source, subject, wanted] of [
+    ['cn', whole, 'common name'],
+    ['san:uri', undefined, 'first URI']
+  ] as const) {
+    // Said all the same: who is refused is what people look for.
+    const { pki, broker, port } = await startNamed(t, source, 'connection_messages false\n')
+    const { cert, key } = await pki.client('press-7', subject === undefined ? {} : { subject })
+    const args = ['-h', 'localhost', '-p', `${port}`, '--cafile', pki.ca, '--cert', cert, '--key', key, '-t', 't', '-m', 'x']
+    t.match((await run(t, 'mosquitto_pub', args)).stderr, /Connection Refused: bad user name or password/)
+    const name = subject === undefined ? 'CN=press-7' : 'O=Plant'
+    const words = `the listener takes the username from the ${wanted} of the certificate, and there is none`
+    const line = await broker.line(/rejected/)
+    t.ok(line.endsWith(`rejected, ${words} (subject ${name}, issuer CN=Test CA).`), line)
+  }
+})
