@@ -34,7 +34,7 @@ export interface Attempt {
     | { readonly kind: 'unreachable'; readonly code: string }
     /** No TLS. */
     | { readonly kind: 'handshake'; readonly code: string; readonly words: string }
-    /** It ended without a CONNACK; `code` with a TLS alert, or the system's. */
+    /** The other side had its say and ended it without a CONNACK; `code` with a TLS alert, or the system's. */
     | { readonly kind: 'closed'; readonly code?: string }
     /** Nothing came. `after` what. */
     | { readonly kind: 'silent'; readonly after: 'start' | 'connection' | 'connect' }
@@ -95,6 +95,11 @@ function attemptOnce(options: AttemptOptions): Promise<Attempt> {
         return
       }
       socket = wrapped
+      let hasAnswered = false
+      // There are keys once the other side has said its part, and what it is shown then it may refuse: in TLS 1.2 before the handshake has ended.
+      wrapped.once('keylog', () => {
+        hasAnswered = true
+      })
       wrapped.once('secureConnect', () => {
         shown = shownBy(wrapped)
         secure = {
@@ -109,10 +114,13 @@ function attemptOnce(options: AttemptOptions): Promise<Attempt> {
       })
       wrapped.on('error', error => {
         const code = tlsCode(error) ?? ''
-        finish(secure === undefined ? { kind: 'handshake', code, words: opensslReason(error) } : { kind: 'closed', code })
+        const isShut = secure !== undefined || (hasAnswered && code === 'ECONNRESET')
+        finish(!isShut ? { kind: 'handshake', code, words: opensslReason(error) } : { kind: 'closed', code })
       })
       wrapped.once('close', () =>
-        finish(secure === undefined ? { kind: 'handshake', code: 'ECONNRESET', words: 'it was closed' } : { kind: 'closed' })
+        finish(
+          secure === undefined && !hasAnswered ? { kind: 'handshake', code: 'ECONNRESET', words: 'it was closed' } : { kind: 'closed' }
+        )
       )
     })
 

@@ -199,6 +199,12 @@ const trials: readonly Trial[] = [
   },
   { cause: 'device-self-signed', conf: mutual, ask: { device: { cert: path('lonely.crt'), key: path('lonely.key'), cafile: pki.ca } } },
   { cause: 'device-unknown-ca', conf: mutual, ask: { device: own(await pki.client('stranger', { ca: another })) } },
+  { cause: 'no-device', conf: mutual, ask: { device: { cafile: pki.ca }, tlsVersion: 'TLSv1.2' } },
+  {
+    cause: 'device-revoked',
+    conf: port => mutual(port, { more: `crlfile ${crl}\n` }),
+    ask: { device: own(revoked), tlsVersion: 'TLSv1.2' }
+  },
   { cause: 'device-same-subject', conf: mutual, ask: { device: own(await pki.client('Test CA', { file: 'namesake-device' })) } },
   { cause: 'device-not-for-clients', conf: mutual, ask: { device: own(server) } },
   { cause: 'device-not-accepted', conf: mutual, ask: { device: { cert: path('weak.crt'), key: path('weak.key'), cafile: pki.ca } } },
