@@ -105,6 +105,7 @@ function parse(argv: readonly string[], env: DoctorIo['env']): (Question & { rea
   if (values.config === undefined) throw new UsageError('Name the configuration by -c FILE')
   if (values.key !== undefined && values.cert === undefined)
     throw new UsageError('A key is tried with its certificate: name it by --cert FILE')
+  if (values.host === '') throw new UsageError('--host is a name or an address; without it this machine is meant')
   const psk = pskOf(values['psk-identity'], values.psk)
   const version = versions[values['protocol-version'] ?? 'mqttv311']
   if (version === undefined) throw new UsageError(`There is no MQTT version '${values['protocol-version']}': mqttv31, mqttv311 or mqttv5`)

@@ -205,7 +205,9 @@ function nameOf({ question, listener, device }: Case, clientId: string): Naming 
   const named = config.username === 'from-psk-identity' ? device.psk?.identity : nameInCertificate(config, certificate)
   const username = config.username === 'from-connect' ? question.username : named
   if (config.username !== 'from-connect' && certificate !== undefined && (username === undefined || username === '')) {
-    const mend = 'Have one made that has it: mosquitero certs client NAME makes one with a common name.'
+    const mend = /^from-(common-name|subject)$/.test(config.username)
+      ? 'Have one made that has it: mosquitero certs client NAME makes one with a common name.'
+      : "Have one made with it as subjectAltName, or let '#!identity_source' take a name that it has."
     const what = `The listener takes the ${nameSources[config.username]}, and the device's has none.`
     return { nameless: [wrong('device-no-name', what, mend, config.at)] }
   }

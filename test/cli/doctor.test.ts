@@ -82,6 +82,7 @@ t.test('wrong usage', async t => {
   for (const [args, said] of [
     [[], 'Error: Name the configuration by -c FILE.'],
     [['-c', 'm.conf', '--key', 'x'], 'Error: A key is tried with its certificate: name it by --cert FILE.'],
+    [['-c', 'm.conf', '--host', ''], 'Error: --host is a name or an address; without it this machine is meant.'],
     [['-c', 'm.conf', '--psk', 'aa'], 'Error: A pre-shared key is named by --psk-identity and --psk.'],
     [['-c', 'm.conf', '--psk', 'x', '--psk-identity', 'a'], 'Error: --psk is a key in hexadecimal digits.'],
     [['-c', 'm.conf', '-V', '6'], "Error: There is no MQTT version '6': mqttv31, mqttv311 or mqttv5."],

@@ -280,6 +280,15 @@ for (const [i, trial] of trials.entries()) {
   })
 }
 
+t.test('a device without the name that #!identity_source takes is not advised to have another', async t => {
+  const ask = { file: path('san.conf'), device, version: 4, publish: [], subscribe: [], offline: true } as const
+  writeFileSync(ask.file, mutual(await freePort(), { more: '#!identity_source san:uri\n' }))
+  const { listeners } = await diagnose(ask)
+  const [finding] = listeners.flatMap(({ findings }) => findings)
+  t.equal(finding?.cause, 'device-no-name')
+  t.equal(finding?.mend, "Have one made with it as subjectAltName, or let '#!identity_source' take a name that it has.")
+})
+
 async function start(t: Test, { conf, runs = conf }: Trial, port: number, file: string): Promise<void> {
   if (runs === 'nothing') return
   if (typeof runs === 'function') {
