@@ -84,12 +84,13 @@ export class AdminClient {
       case 'ENOTDIR':
         return `There is no socket ${path}: the broker is not running, or could not make it, which its log says.${relativeHint(path)}`
       case 'ECONNREFUSED':
-        return `Nobody answers on ${path}: the broker that made it is gone.`
+        // Linux says so of whatever nobody listens on, files and folders too.
+        return isSocket(path) ? `Nobody answers on ${path}: the broker that made it is gone.` : noSocket(path)
       case 'EACCES':
       case 'EPERM':
         return `Permission denied on ${path} for user ${accountName()}: only the account that the broker runs as may use it${ownerHint(path)}.`
       case 'ENOTSOCK':
-        return `${path} is no socket.`
+        return noSocket(path)
       case 'ECONNRESET':
       case 'EPIPE':
         return `The broker closed the connection on ${path}: it is stopping, or too many ask it at once.`
@@ -114,6 +115,12 @@ function parseRow(body: string): Row | undefined {
 
 function sentence(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
+}
+
+const noSocket = (path: string): string => `${path} is no socket.`
+
+function isSocket(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isSocket() ?? true
 }
 
 function relativeHint(path: string): string {

@@ -273,6 +273,9 @@ t.test('nobody is named, nothing is there, something else answers', async t => {
   t.match(await ask('clients', '-c', 'none.conf'), { status: 1, stderr: /#!admin_socket none switches it off/ })
   t.match(await ask('clients', '-c', 'gone.conf'), { status: 1, stderr: /^Error: Unable to open config file 'gone\.conf'\. No such file/ })
   t.match(await ask('clients', '--socket', 'gone.sock'), { status: 1, stderr: /^Error: There is no socket gone\.sock/ })
+  for (const path of ['plain.conf', '.']) {
+    t.match(await ask('clients', '--socket', path), { status: 1, stderr: `Error: ${path} is no socket.\n` })
+  }
   t.match(await ask('clients', '--socket', `/tmp/${'x'.repeat(110)}`), { status: 1, stderr: /too long for a socket/ })
   t.match(await ask('clients', '--help'), { status: 0, stdout: /^Usage: mosquitero clients/ })
   const server = createServer(socket => socket.end('220 smtp ready\r\n'))
