@@ -50,6 +50,8 @@ ${dirHelp}`,
 async function invite({ names, values }: Arguments, io: CommandIo): Promise<number> {
   const [deviceId, ...more] = names
   if (deviceId === undefined || more.length > 0) throw new UsageError('Name one device.')
+  // A secret that the printed line cannot use would be lost, and an earlier one with it.
+  if (values.url !== undefined) parseEnrolmentUrl(values.url)
   const { certificate } = certificatePaths(values.dir, 'ca')
   const authority = (await readFileBounded(certificate)).toString('latin1')
   const lifetime = values.ttl === undefined ? undefined : parseDuration(values.ttl)

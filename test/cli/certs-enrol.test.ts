@@ -219,6 +219,9 @@ t.test('revoking a name ends its invitation too, also before it has a certificat
 
 t.test('inviting', async t => {
   const { certs, dir } = await platform(t)
+  const unusable = await certs('invite', 'press-7', '--url', 'foo')
+  t.match(unusable, { status: 1, stdout: '', stderr: /^Error: "foo" is no address of an enrolment server: write https:\/\/HOST:PORT\.\n$/ })
+  t.notOk(existsSync(join(dir, 'certs/ca/invitations.jsonl')), 'no secret is made for it')
   const { status, stdout } = await certs('invite', 'press-7', '--ttl', '15m', '--url', 'https://x:1')
   t.equal(status, 0)
   t.match(
