@@ -2,7 +2,7 @@
 
 import { dirname } from 'node:path'
 import { type Expiring, findExpiring } from '../check/expiry.js'
-import { certificatePaths } from '../pki/files.js'
+import { certificatePaths, checkFolder } from '../pki/files.js'
 import { type ListedCertificate, listRecord } from '../pki/listing.js'
 import { RecordFile } from '../pki/record-file.js'
 import { printable } from '../printable.js'
@@ -43,7 +43,9 @@ async function runList({ names, values }: Arguments, io: CommandIo): Promise<num
   const days = values.expiring === undefined ? undefined : parseDays(values.expiring, '--expiring')
   if (days !== undefined && values.revoked) throw new UsageError('--expiring and --revoked leave nothing: what is revoked has ended.')
   const now = new Date()
-  const record = new RecordFile(dirname(certificatePaths(values.dir, 'ca').certificate))
+  const folder = dirname(certificatePaths(values.dir, 'ca').certificate)
+  await checkFolder(folder)
+  const record = new RecordFile(folder)
   const { certificates, damaged } = await listRecord(record, now)
   const shown = certificates.filter(each => isWanted(each, days, values.revoked === true, now))
   io.stdout.write(values.json ? shown.map(each => `${JSON.stringify(each)}\n`).join('') : table(shown))

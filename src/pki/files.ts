@@ -97,6 +97,15 @@ async function writeBeside(
   }
 }
 
+/** Rejects when there is no such folder: what would be found in it is not nothing, it is unknown. */
+export async function checkFolder(dir: string): Promise<void> {
+  try {
+    if (!(await stat(dir)).isDirectory()) throw new Error('it is no folder')
+  } catch (cause) {
+    throw new BrokerError('ERR_PKI_FILE', `Unable to read ${dir}: ${systemReason(cause)}.`, { file: dir }, { cause })
+  }
+}
+
 /** The bytes of a file that a person named. Pipes may be read too, but nothing without end. */
 export async function readFileBounded(file: string, limit = maxFileSize): Promise<Buffer> {
   try {

@@ -167,6 +167,18 @@ t.test('a CA key under a passphrase, made and opened', async t => {
   t.match(await certs(['init', '--passphrase', '--dir', join(dir, 'other')]), { status: 1, stderr: /Nobody is there to ask/ })
 })
 
+t.test('a list of a folder that is not there is no empty list', async t => {
+  const { run } = await made(t)
+  t.match(await run('list'), { status: 0 })
+  for (const more of [[], ['--expiring', '30'], ['--json']]) {
+    t.match(await certs(['list', ...more, '--dir', join(t.testdirName, 'typo')]), {
+      status: 1,
+      stdout: '',
+      stderr: /^Error: Unable to read .*\/ca: No such file or directory\.\n$/
+    })
+  }
+})
+
 t.test('revoked by name, serial or file, and the list says so', async t => {
   const { at, run } = await made(t)
   for (const name of ['ann', 'bob', 'eve']) await run('client', name)
