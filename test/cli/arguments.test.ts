@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { parseArguments, usage } from '../../dist/cli/arguments.js'
 
@@ -50,5 +51,16 @@ t.test('-h and --version win over what follows them', async t => {
   t.same(parseArguments(['-h', '--nonsense']), { kind: 'help' })
   t.same(parseArguments(['--help']), { kind: 'help' })
   t.same(parseArguments(['--version']), { kind: 'version' })
-  t.match(usage('mosquitto', '1.0'), /^Usage: mosquitto \[-c config_file\] \[-d\] \[-h\] \[-p port\] \[-v\]$/m)
+  t.match(usage('mosquitto', '1.0'), /^Usage: mosquitto \[-c config_file\] \[-d\] \[-h\] \[-p port\] \[-q\] \[-v\]$/m)
+})
+
+t.test('-h lists every command, and the line of the broker every option of one letter', async t => {
+  const text = usage('mosquitero', '1')
+  const commands = [...readFileSync('src/cli/main.ts', 'utf8').matchAll(/case '(\w+)'/g)].map(([, command = '']) => command)
+  t.ok(commands.length > 10)
+  for (const command of commands) t.match(text, new RegExp(`^ +mosquitero (\\w+\\|)*${command}\\b`, 'm'), command)
+  const [, line = ''] = /^Usage: (.*)$/m.exec(text) ?? []
+  const letters = [...text.matchAll(/^ (-\w) :/gm)].map(([, letter = '']) => letter)
+  t.ok(letters.length > 5)
+  for (const letter of letters) t.ok(line.includes(`[${letter}`), letter)
 })

@@ -27,7 +27,7 @@ t.test("started without a configuration, the three lines of local only mode are 
 t.test('-h prints the usage on stdout and ends with 0', async t => {
   const { status, stdout, stderr } = await mosquitero(t, ['-h'], { input: '' }).ended
   t.equal(status, 0)
-  t.match(stdout, /^Usage: mosquitero \[-c config_file\] \[-d\] \[-h\] \[-p port\] \[-v\]$/m)
+  t.match(stdout, /^Usage: mosquitero \[-c config_file\] \[-d\] \[-h\] \[-p port\] \[-q\] \[-v\]$/m)
   t.equal(stderr, '')
 })
 
