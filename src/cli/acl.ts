@@ -8,10 +8,11 @@ import { type AclCase, meets, parseAclCases } from '../auth/acl-cases.js'
 import { clientCertificate } from '../auth/certificate.js'
 import { type AclQuestion, explain, type Rights } from '../auth/explanation.js'
 import type { ClientCertificate } from '../auth/identity.js'
-import { errorMessage, formatProblem, systemCode, systemReason } from '../errors.js'
+import { formatProblem, systemReason } from '../errors.js'
 import { isTopicFilter, isTopicName, parseFilter } from '../topic.js'
 import { listenersNamed, nameOfRights, readRightsOf } from './acl-rights.js'
 import { type Answer, explanationJson, explanationText, failureJson, failureText } from './acl-text.js'
+import { isParseFault, wrongUsageWords } from './wrong-usage.js'
 
 /** What a command has of the world; `process` fits. */
 interface AclIo {
@@ -85,8 +86,8 @@ export async function runAcl(argv: readonly string[], io: AclIo): Promise<number
       io.stderr.write(`${error.message}\n`)
       return error.status
     }
-    if (!(error instanceof UsageError) && systemCode(error)?.startsWith('ERR_PARSE_ARGS') !== true) throw error
-    io.stderr.write(`Error: ${errorMessage(error)}.\n\n${usage}`)
+    if (!(error instanceof UsageError) && !isParseFault(error)) throw error
+    io.stderr.write(`Error: ${wrongUsageWords(error)}.\n\n${usage}`)
     return wrongUsage
   }
 }

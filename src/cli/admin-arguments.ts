@@ -1,7 +1,7 @@
 // The command lines that ask a running broker: which there are, what they take, what is wrong with one.
 
 import { parseArgs } from 'node:util'
-import { errorMessage } from '../errors.js'
+import { wrongUsageWords } from './wrong-usage.js'
 
 export const adminUsage = `Usage: mosquitero clients [PATTERN] [--username U] [--address A] [--listener L] [--connected | --away]
        mosquitero kick ID [--forget]
@@ -101,7 +101,7 @@ export function parseAdminArguments(name: AdminCommandName, argv: readonly strin
       ...(given.socket !== undefined && { socket: given.socket })
     }
   } catch (error) {
-    return { wrong: errorMessage(error).replace(/\.$/, '') }
+    return { wrong: wrongUsageWords(error) }
   }
 }
 

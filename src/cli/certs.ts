@@ -19,6 +19,7 @@ import { revokeCommands } from './certs-revoke.js'
 import { showCommands } from './certs-show.js'
 import { signCommands } from './certs-sign.js'
 import { PromptError } from './password-prompt.js'
+import { wrongUsageWords } from './wrong-usage.js'
 
 export type { CommandIo } from './certs-command.js'
 
@@ -80,7 +81,6 @@ function parse(args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true })
   } catch (error) {
-    // Node's first sentence is for people, what follows it for programmers.
-    throw new UsageError(`${errorMessage(error).split('. ')[0]?.replace(/\.$/, '')}.`)
+    throw new UsageError(`${wrongUsageWords(error)}.`)
   }
 }

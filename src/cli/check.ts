@@ -3,9 +3,9 @@
 import { parseArgs } from 'node:util'
 import { examine } from '../check/examine.js'
 import { formatReport } from '../check/text.js'
-import { errorMessage } from '../errors.js'
 import type { Log } from '../log-events.js'
 import { dropPrivileges } from './privileges.js'
+import { wrongUsageWords } from './wrong-usage.js'
 
 /** What a command has of the world; `process` fits. */
 interface CheckIo {
@@ -69,7 +69,6 @@ function parse(argv: readonly string[]): { readonly file: string; readonly json:
     if (values.config === undefined) return { wrong: 'Name the configuration by -c FILE.' }
     return { file: values.config, json: values.json ?? false }
   } catch (error) {
-    // Node's first sentence is for people, what follows it for programmers.
-    return { wrong: `${errorMessage(error).split('. ')[0]?.replace(/\.$/, '')}.` }
+    return { wrong: `${wrongUsageWords(error)}.` }
   }
 }

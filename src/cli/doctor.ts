@@ -4,9 +4,10 @@ import { parseArgs } from 'node:util'
 import type { DeviceKey } from '../doctor/device.js'
 import { type Diagnosis, diagnose, type ListenerDiagnosis, type Question } from '../doctor/diagnose.js'
 import type { Finding } from '../doctor/finding.js'
-import { errorMessage, formatLocation, systemCode } from '../errors.js'
+import { formatLocation } from '../errors.js'
 import { printable } from '../printable.js'
 import { isTopicFilter, isTopicName } from '../topic.js'
+import { isParseFault, wrongUsageWords } from './wrong-usage.js'
 
 /** What a command has of the world; `process` fits. */
 interface DoctorIo {
@@ -84,8 +85,8 @@ export async function runDoctor(argv: readonly string[], io: DoctorIo): Promise<
       io.stderr.write(`Error: ${error.message}.\n`)
       return wrongUsage
     }
-    if (!(error instanceof UsageError) && systemCode(error)?.startsWith('ERR_PARSE_ARGS') !== true) throw error
-    io.stderr.write(`Error: ${errorMessage(error).replace(/\.$/, '')}.\n\n${usage}`)
+    if (!(error instanceof UsageError) && !isParseFault(error)) throw error
+    io.stderr.write(`Error: ${wrongUsageWords(error)}.\n\n${usage}`)
     return wrongUsage
   }
 }

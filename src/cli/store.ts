@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import type { ListenerConfig, LogConfig } from '../config/types.js'
-import { BrokerError, errorMessage, exitStatus, formatProblem, systemCode, systemReason } from '../errors.js'
+import { BrokerError, exitStatus, formatProblem, systemCode, systemReason } from '../errors.js'
 import { openLog } from '../log.js'
 import { listenerKeyAt } from '../reload.js'
 import { readConfig } from '../snapshot.js'
@@ -14,6 +14,7 @@ import type { Change } from '../storage.js'
 import { DiskStore, hasStore, storePath } from '../store/disk.js'
 import { checkDumpHead, dumpHead, dumpLine, parseDumpLine } from '../store/dump.js'
 import { databaseFault } from '../store/mosquitto-file.js'
+import { wrongUsageWords } from './wrong-usage.js'
 
 /** What a command has of the world; `process` fits. */
 interface StoreIo {
@@ -217,7 +218,7 @@ async function parseCommand(argv: readonly string[], io: StoreIo): Promise<Argum
       ...(values.in !== undefined && { in: values.in })
     }
   } catch (error) {
-    io.stderr.write(`Error: ${errorMessage(error)}.\n\n${usage}`)
+    io.stderr.write(`Error: ${wrongUsageWords(error)}.\n\n${usage}`)
     return wrongUsage
   }
 }
