@@ -365,7 +365,12 @@ const refusalWords: Readonly<Record<EnrolmentRefusal, string>> = {
 // The older header, which some clients still want [RFC 8951, 3].
 const base64 = { 'Content-Transfer-Encoding': 'base64' }
 
-const peerOf = ({ socket }: IncomingMessage) => ({ remoteAddress: socket.remoteAddress ?? '', remotePort: socket.remotePort ?? 0 })
+// One socket for both families: an IPv4 client is logged as the other listeners log it, which have a socket for each.
+const peerOf = ({ socket }: IncomingMessage) => ({
+  remoteAddress: (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, ''),
+  remotePort: socket.remotePort ?? 0
+})
+
 /** Undefined: whoever made it has made nothing that can be read. */
 function subjectOf({ raw }: X509Certificate): string | undefined {
   try {

@@ -17,7 +17,7 @@ import { openssl } from '../helpers/openssl.js'
 import { testPki } from '../helpers/pki.js'
 import { materialOf, run, testListener, testLog, tlsClient, tlsConfig, until } from '../helpers/tls-listener.js'
 
-async function desk(t: Test, { isBelow = false } = {}) {
+async function desk(t: Test, { isBelow = false, everywhere = false } = {}) {
   const pki = await testPki(t)
   const signer = isBelow ? await pki.authority('Devices CA', { issuer: pki.root }) : pki.root
   const server = await pki.server()
@@ -30,7 +30,7 @@ async function desk(t: Test, { isBelow = false } = {}) {
   const log = testLog()
   const enrolment = new Enrolment(ca, invitations)
   const material = await materialOf(tlsConfig(server, { requireCertificate: false }))
-  const opened = await openEnrolmentServer({ port: 0, host: '127.0.0.1', material, enrolment, log })
+  const opened = await openEnrolmentServer({ port: 0, ...(!everywhere && { host: '127.0.0.1' }), material, enrolment, log })
   t.teardown(() => opened.close())
   const url = `https://localhost:${opened.port}/.well-known/est`
   const at = (name: string): string => join(pki.dir, name)
@@ -85,6 +85,12 @@ t.test('the CA, a first certificate, and the next one', async t => {
   await ca.revoke([entries[0]?.serial ?? ''], 'keyCompromise')
   t.match(await post('simplereenroll', at('next.b64'), ...current), /^403 /)
   t.match(readFileSync(at('answer'), 'utf8'), 'is revoked')
+})
+
+t.test('an IPv4 client is logged by its IPv4 address, also where one socket is for both families', async t => {
+  const { log, post, request } = await desk(t, { everywhere: true })
+  t.match(await post('simpleenroll', request('x'), '-4', '-u', 'press-7:wrong'), /^401 /)
+  t.match(log.lines.join('\n'), /Enrolment of press-7 from 127\.0\.0\.1:\d+ refused/)
 })
 
 t.test('whoever is not invited, or has no good certificate, gets none', async t => {
