@@ -92,8 +92,9 @@ export async function readConfig({ file, ...settings }: ConfigSource, files = ne
   try {
     main = await readConfigFile(file, files)
   } catch (error) {
-    const message = systemCode(error) === 'EISDIR' ? `Config file ${file} is a directory.` : `Unable to open config file '${file}'.`
-    return { problems: [{ severity: 'error', code: 'ERR_CONF_OPEN', message: `${message} ${readReason(error)}.` }], lines: [] }
+    const message =
+      systemCode(error) === 'EISDIR' ? `Config file ${file} is a directory.` : `Unable to open config file '${file}'. ${readReason(error)}.`
+    return { problems: [{ severity: 'error', code: 'ERR_CONF_OPEN', message }], lines: [] }
   }
   return buildConfig({ main, ...settings })
 }

@@ -129,7 +129,7 @@ t.test('a configuration file that is not there, or is a folder, ends with 3', as
   t.match(missing.stderr, /^\d{10}: Error: Unable to open config file 'nope\.conf'\./m)
   const folder = await mosquitero(t, ['-c', '.'], { cwd: dir, input: '' }).ended
   t.equal(folder.status, 3)
-  t.match(folder.stderr, /Error: Config file \. is a directory\./)
+  t.match(folder.stderr, /Error: Config file \. is a directory\.$/m)
 })
 
 t.test('a port in use is one clear line and ends with 1', async t => {

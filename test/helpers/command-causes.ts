@@ -68,7 +68,7 @@ const commands: readonly Command[] = [
     said: "Unable to open config file 'nope.conf'. No such file or directory.",
     status: 3
   },
-  { args: ['-c', '.'], code: 'ERR_CONF_OPEN', said: 'Config file . is a directory. Is a directory.', status: 3 },
+  { args: ['-c', '.'], code: 'ERR_CONF_OPEN', said: 'Config file . is a directory.', status: 3 },
   {
     args: [...start, '--tls-keylog', 'no/keys'],
     conf: usual,
