@@ -3,6 +3,7 @@
 import { changedGlobalOptions } from './config/difference.js'
 import { findOption, findOwnOption } from './config/options.js'
 import type { Config, ListenerConfig } from './config/types.js'
+import type { Problem } from './errors.js'
 
 export interface ReloadPlan {
   /** To be opened, in the order of the configuration. One whose address another line has already is among them: it can't be opened. */
@@ -20,6 +21,18 @@ export function planReload(started: Config, next: Config, open: Iterable<Listene
   const added = next.listeners.filter(listener => !before.has(listenerKey(listener)) || after.get(listenerKey(listener)) !== listener)
   const removed = [...before].flatMap(([key, listener]) => (after.has(key) ? [] : [listener]))
   return { added, removed, restart: changedGlobalOptions(started, next).filter(isReadAtStart) }
+}
+
+/**
+ * A file that was emptied, or cut off before its listeners, would shut everybody out, and let in without a name who is on this machine: port 1883
+ * there is what a configuration without listeners means. Such a reload is refused; at a start it is what was wanted.
+ */
+export function lostListeners(open: Iterable<ListenerConfig>, { listeners }: Config): readonly Problem[] {
+  const isImplied = ({ bind }: ListenerConfig): boolean => bind.kind === 'loopback'
+  if (!listeners.every(isImplied) || [...open].every(isImplied)) return []
+  const message =
+    'The configuration has no listener any more: every client would be disconnected. To do without, stop the broker and start it again.'
+  return [{ severity: 'error', code: 'ERR_CONF_VALUE', message }]
 }
 
 /** An option that a reload doesn't change. */

@@ -24,7 +24,7 @@ import type { BoundAddress } from './net/bind.js'
 import { loadOwnCertificate, loadRedisStore } from './on-demand.js'
 import { CertificateKeeper } from './pki/certificate-keeper.js'
 import type { Draft } from './pki/own-certificate.js'
-import { listenerKeyAt, listenerName, planReload, type ReloadPlan } from './reload.js'
+import { listenerKeyAt, listenerName, lostListeners, planReload, type ReloadPlan } from './reload.js'
 import { mostListed, type ReloadReport, type ReloadResult } from './reload-report.js'
 import { type ConfigSource, type Reading, readAll, readConfig, readSnapshot, type Snapshot } from './snapshot.js'
 import { Autosave } from './store/autosave.js'
@@ -332,7 +332,7 @@ export class Server {
     if (!snapshot) return this.#refuseReload(all)
     // The end came while files were read: what is closed, such as the log, is not opened again.
     if (this.#closed) return { problems: all }
-    const lost = this.#listeners.lostLists(snapshot)
+    const lost = [...lostListeners(this.#listeners.configs, snapshot.config), ...this.#listeners.lostLists(snapshot)]
     if (lost.length > 0) return this.#refuseReload([...all, ...lost])
     const plan = planReload(this.#started, snapshot.config, this.#listeners.configs)
     const prepared = await this.#prepare(plan, snapshot)

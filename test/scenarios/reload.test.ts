@@ -129,6 +129,24 @@ t.test('a broken file keeps everything as it was and is named with its line', as
   await client.line(/^t still allowed$/)
 })
 
+t.test('a configuration that was emptied, or has lost its listeners, keeps everything as it was', async t => {
+  const port = await freePort()
+  const conf = `allow_anonymous true\n${userLine}listener ${port} 127.0.0.1\n`
+  const dir = t.testdir({ 'm.conf': conf })
+  const broker = await startBroker(t, ['-v', '-c', 'm.conf'], { cwd: dir })
+  const at = ['-h', '127.0.0.1', '-p', `${port}`, '-t', 't']
+  const client = await subscriber(t, broker, 'sub', at)
+  for (const rest of ['', conf.slice(0, conf.indexOf('listener'))]) {
+    writeFileSync(join(dir, 'm.conf'), rest)
+    await reload(broker, refused)
+  }
+  await broker.line(/: Error: The configuration has no listener any more: every client would be disconnected\. /)
+  writeFileSync(join(dir, 'm.conf'), conf)
+  await reload(broker, reloaded)
+  await must(t, 'mosquitto_pub', [...at, '-m', 'still here'])
+  await client.line(/^t still here$/)
+})
+
 t.test('certificates, keys, CA files and CRLs are read again, and who is no longer accepted goes', async t => {
   const port = await freePort()
   const [pki, dir] = [await testPki(t), t.testdir()]
