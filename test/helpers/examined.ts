@@ -1,13 +1,14 @@
 // A configuration with its files in a folder of the test, and what `check` says of it. `@/` in a file is that folder.
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type ExamineOptions, examine } from '../../dist/check/examine.js'
 import type { Report } from '../../dist/check/report.js'
 import { formatLocation, type Problem } from '../../dist/errors.js'
 
 interface TestScope {
-  testdir(): string
+  teardown(end: () => void): void
 }
 
 export interface Examined {
@@ -23,7 +24,9 @@ export async function examined(
   files: Readonly<Record<string, string>> = {},
   options: Partial<ExamineOptions> = {}
 ): Promise<Examined> {
-  const dir = t.testdir()
+  // A Unix socket in it needs a short path.
+  const dir = mkdtempSync(join(tmpdir(), 'check-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
   for (const [name, text] of Object.entries({ 'm.conf': conf, ...files })) {
     mkdirSync(dirname(join(dir, name)), { recursive: true })
     writeFileSync(join(dir, name), text.replaceAll('@/', `${dir}/`))
