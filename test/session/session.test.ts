@@ -912,26 +912,29 @@ t.test('retained messages come behind the queue, one at a time, as there is room
   t.equal(rest.length, 1)
 })
 
-t.test('a filter that waits for its retained messages waits once, with what was asked last', t => {
-  const begun: string[] = []
-  const host: SessionHost = {
-    ...hostOf(new Bench('unstored')),
-    replayOf: (_, subscription) => {
-      begun.push(`${subscription.filter} ${subscription.identifier}`)
-      let left = 2
-      return { subscription, next: () => (left-- > 0 ? messageOf('r') : undefined) }
-    },
-    deliverRetained: () => {
-      receiver.hasRoom = false
-    }
-  }
-  const session = new Session(host, { clientId: 'c', version: 5, expiryInterval: 0 })
+/** A session whose client has room for one retained message, whenever it goes on. */
+function replaying(replayOf: SessionHost['replayOf']) {
   const receiver = new NotingReceiver()
+  const deliverRetained = () => {
+    receiver.hasRoom = false
+  }
+  const host: SessionHost = { ...hostOf(new Bench('unstored')), replayOf, deliverRetained }
+  const session = new Session(host, { clientId: 'c', version: 5, expiryInterval: 0 })
   session.resume(receiver)
   const goOn = () => {
     receiver.hasRoom = true
     session.pump()
   }
+  return { session, receiver, goOn }
+}
+
+t.test('a filter that waits for its retained messages waits once, with what was asked last', t => {
+  const begun: string[] = []
+  const { session, receiver, goOn } = replaying((_, subscription) => {
+    begun.push(`${subscription.filter} ${subscription.identifier}`)
+    let left = 2
+    return { subscription, next: () => (left-- > 0 ? messageOf('r') : undefined) }
+  })
   for (let identifier = 1; identifier <= 1000; identifier++) {
     replay(session, [subscriptionOf('x', { identifier }), subscriptionOf('y', { identifier })])
   }
@@ -953,23 +956,10 @@ t.test('a filter that waits for its retained messages waits once, with what was 
 t.test('a filter that is unsubscribed waits no more, whether it has begun or not, and leaves nothing behind', t => {
   const begun: string[] = []
   let steps = 0
-  const host: SessionHost = {
-    ...hostOf(new Bench('unstored')),
-    replayOf: (_, subscription) => {
-      begun.push(subscription.filter)
-      return { subscription, next: () => (steps++ % 3 < 2 ? messageOf('r') : undefined) }
-    },
-    deliverRetained: () => {
-      receiver.hasRoom = false
-    }
-  }
-  const session = new Session(host, { clientId: 'c', version: 5, expiryInterval: 0 })
-  const receiver = new NotingReceiver()
-  session.resume(receiver)
-  const goOn = () => {
-    receiver.hasRoom = true
-    session.pump()
-  }
+  const { session, receiver, goOn } = replaying((_, subscription) => {
+    begun.push(subscription.filter)
+    return { subscription, next: () => (steps++ % 3 < 2 ? messageOf('r') : undefined) }
+  })
   replay(
     session,
     ['x', 'y', 'z'].map(filter => subscriptionOf(filter))
